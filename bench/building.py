@@ -1,0 +1,122 @@
+"""Build the variants of a run, each in a child process of its own, and say of each what became of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..optimize.backends import backend
+from ..optimize.errors import BuildError, UnavailableError, WorkerError
+from ..optimize.model import Batch, Examples
+from ..optimize.recipe import Recipe
+from ..optimize.variant import Variant
+from .child import Child, Progress
+from .config import VariantConfig
+from .results import Status
+from .workloads.base import Prepared, batches, rows
+
+BUILD_TIMEOUT_S = 3600.0
+_CALIBRATION_BATCH = 8
+_CALIBRATION_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Built:
+    """A variant of the run: built (its folder), or why not."""
+
+    config: VariantConfig
+    status: Status
+    folder: Path | None = None
+    reason: str = ""
+    from_cache: bool = False
+
+    @property
+    def name(self) -> str:
+        """The variant's name."""
+        return self.config.name
+
+    @property
+    def variant(self) -> Variant:
+        """The built variant, its manifest read from its folder."""
+        if self.folder is None:
+            raise BuildError(f"{self.name} was not built: {self.reason}")
+        return Variant.read(self.folder)
+
+
+def build(variant: VariantConfig, prepared: Prepared, *, base: Path, threads: int, progress: Progress) -> Built:
+    """Build or adopt one variant in a child process; whatever goes wrong is that variant's status, not an exception.
+
+    Raises:
+        ConfigError, InputError: the recipe or the artifact cannot be meant; nothing was built.
+    """
+    available = backend(variant.backend).availability()
+    if not available.usable:
+        remedy = f" To make it available: {available.remedy}" if available.remedy else ""
+        return Built(variant, "unavailable", reason=f"{available.reason}.{remedy}".replace("..", "."))
+    arguments = {
+        "prepared": str(prepared.folder),
+        "backend": variant.backend,
+        "precision": variant.precision,
+        "steps": list(variant.steps),
+        "artifact": str(base / variant.artifact) if variant.artifact else None,
+    }
+    try:
+        with Child(f"build {variant.name}", threads=threads) as child:
+            answer = child.call("build", arguments, timeout=BUILD_TIMEOUT_S, progress=progress)
+    except UnavailableError as error:
+        return Built(variant, "unavailable", reason=str(error))
+    except (BuildError, WorkerError) as error:
+        return Built(variant, "failed", reason=str(error))
+    return Built(variant, "ok", folder=Path(answer["folder"]), from_cache=bool(answer["from_cache"]))
+
+
+def build_in_child(arguments: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
+    """The child's side of `build`: load the examples, build or adopt, and answer with the variant's folder."""
+    from ..optimize.build import adopt, optimize
+    from ..optimize.cache import ArtifactCache
+
+    prepared = Prepared.read(Path(arguments["prepared"]))
+    examples = examples_of(prepared)
+    told: list[str] = []
+
+    def remember(text: str) -> None:
+        told.append(text)
+        tell(text)
+
+    if arguments["artifact"]:
+        variant = adopt(
+            Path(arguments["artifact"]),
+            arguments["backend"],
+            arguments["precision"],
+            examples=examples,
+            progress=remember,
+        )
+    else:
+        recipe = Recipe.from_dict({key: arguments[key] for key in ("backend", "precision", "steps")})
+        variant = optimize(prepared.source, recipe, examples=examples, cache=ArtifactCache(), progress=remember)
+    return {"folder": str(variant.folder), "from_cache": not told}
+
+
+def examples_of(prepared: Prepared) -> Examples:
+    """What a build may look at: probes at batch 1, 2 and 4 of every length, and the calibration batches."""
+    probes: list[Batch] = []
+    for length in prepared.lengths:
+        arrays = prepared.arrays("evaluation", length)
+        for size in (prepared.fixed_batch,) if prepared.fixed_batch else (1, 2, 4):
+            probes.append(rows(arrays, len(probes), int(size)))
+    calibration: tuple[Batch, ...] = ()
+    if prepared.calibration_sha256 is not None:
+        arrays = {
+            name: np.asarray(array[:_CALIBRATION_ROWS])
+            for name, array in prepared.arrays("calibration", max(prepared.lengths)).items()
+        }
+        calibration = tuple(batches(arrays, prepared.fixed_batch or _CALIBRATION_BATCH))
+    labels = prepared.labels("calibration")
+    return Examples(
+        probes=tuple(probes),
+        calibration=calibration,
+        calibration_labels=None if labels is None else labels[:_CALIBRATION_ROWS],
+        calibration_sha256=prepared.calibration_sha256,
+    )

@@ -1,0 +1,74 @@
+"""`weighbridge gate`: judge a finished run again, by its own rules or by others."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .run import Inconclusive
+
+
+class Format(StrEnum):
+    """How verdicts are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    GITHUB = "github"
+
+
+def resolve(run: Path) -> Path:
+    """The run folder that was meant; `latest` is the newest under runs/.
+
+    Raises:
+        InputError: there is none.
+    """
+    from ...optimize.errors import InputError
+
+    if str(run) != "latest" or run.exists():
+        return run
+    folders = [path.parent for path in Path("runs").glob("*/journal.jsonl")]
+    if not folders:
+        raise InputError("latest: there is no run under runs/ in this folder; give the run's folder")
+    return max(folders, key=lambda folder: (folder / "journal.jsonl").stat().st_mtime)
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder; `latest` is the newest under runs/.")],
+    rules: Annotated[
+        Path | None, typer.Option(help="TOML file with a [gates] table, instead of the run's own rules.")
+    ] = None,
+    baseline: Annotated[Path | None, typer.Option(help="A saved run to compare with (not available yet).")] = None,
+    format: Annotated[Format, typer.Option(help="text, json or github.")] = Format.TEXT,  # noqa: A002 - the option's name
+    inconclusive: Annotated[
+        Inconclusive, typer.Option(help="Whether an undecided rule fails (exit 3) or warns.")
+    ] = Inconclusive.FAIL,
+) -> None:
+    """Judge a finished run again; the exit code is the verdict."""
+    from dataclasses import asdict
+
+    from ...optimize.errors import NotAvailableYetError
+    from ...reports import render
+    from ..derive import derive
+    from ..results import write_results
+    from ..rules_file import read_rules
+    from .console import standard_output
+    from .tables import github_annotation, print_gates
+
+    if baseline is not None:
+        raise NotAvailableYetError("gate --baseline is not available yet in this release")
+    folder = resolve(run)
+    results = derive(folder, gates=read_rules(rules) if rules else None, inconclusive=inconclusive.value)
+    write_results(results, folder)
+    render(folder, None, None)
+    console = standard_output()
+    if format is Format.JSON:
+        verdicts = {"exit_code": results.exit_code, "gates": [asdict(gate) for gate in results.gates]}
+        console.print_json(json.dumps(verdicts))
+    elif format is Format.GITHUB:
+        for gate in results.gates:
+            typer.echo(github_annotation(gate))
+    else:
+        print_gates(results, console)
+    raise typer.Exit(results.exit_code)

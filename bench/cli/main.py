@@ -1,0 +1,66 @@
+"""The `weighbridge` command: registers one file a command, and turns errors into sentences and exit codes."""
+
+import signal
+import sys
+import traceback
+from types import FrameType
+
+import typer
+
+from ...optimize.errors import WeighbridgeError
+from . import build, cache, compare, demo, doctor, gate, init, report, run, search, workloads
+
+INTERNAL_ERROR = 70
+INTERRUPTED = 130
+TERMINATED = 143
+
+app = typer.Typer(
+    name="weighbridge",
+    help="Weigh every model variant before it goes on the road: build lighter variants, measure them, judge them.",
+    epilog="Exit codes: 0 passed, 1 a rule failed, 2 usage or input error, 3 undecided, 4 a variant failed, 130/143 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for module in (demo, run, compare, build, report, gate, search, doctor, init, workloads):
+    app.command(module.__name__.rpartition(".")[2])(module.command)
+app.add_typer(cache.app, name="cache")
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; unwinds like a keyboard interrupt, so that children end and files are whole."""
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
+    try:
+        app()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0
+        return _interrupted(code) if code == INTERRUPTED else code
+    except WeighbridgeError as error:
+        typer.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except Terminated:
+        return _interrupted(TERMINATED)
+    except Exception:  # noqa: BLE001 - a bug of ours must not look like a failed gate
+        traceback.print_exc()
+        typer.echo("error: an internal error of Weighbridge; please report it with the lines above", err=True)
+        return INTERNAL_ERROR
+    return 0
+
+
+def _interrupted(code: int) -> int:
+    typer.echo("interrupted; what was finished is in the run folder", err=True)
+    return code
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise Terminated

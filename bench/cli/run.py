@@ -1,0 +1,85 @@
+"""`weighbridge run`: build, weigh, judge, report."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class Inconclusive(StrEnum):
+    """What an undecided rule does to the exit code."""
+
+    FAIL = "fail"
+    WARN = "warn"
+
+
+def command(
+    config: Annotated[
+        str | None,
+        typer.Argument(metavar="[CONFIG|MODEL]", help="Config file; or a model, with --data.", show_default=False),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Evaluation data for a model without a config.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer folder, for a model without one.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Labels, where they are a file of their own.")] = None,
+    workload: Annotated[str | None, typer.Option(help="A built-in workload with its default variants.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<date>-<name>.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(min=0.1, help="Sampling time of the whole run.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A fast look: fewer examples, four replicates.")] = False,
+    inconclusive: Annotated[
+        Inconclusive, typer.Option(help="Whether an undecided rule fails (exit 3) or warns.")
+    ] = Inconclusive.FAIL,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done; start nothing.")] = False,
+    resume: Annotated[Path | None, typer.Option(help="An interrupted run to finish (not available yet).")] = None,
+) -> None:
+    """Build, weigh and judge the variants of a config; the exit code is the verdict."""
+    from ...optimize.errors import NotAvailableYetError
+    from ..running import Options
+    from .console import ConsoleReporter
+    from .finish import finish
+    from .planning import print_plan
+
+    if resume is not None:
+        raise NotAvailableYetError("run --resume is not available yet in this release; start the run again")
+    chosen, base = _config(config, data, tokenizer, labels, workload)
+    options = Options(out, base, quick, max_seconds, inconclusive.value)
+    if plan:
+        print_plan(chosen, options)
+        return
+    raise typer.Exit(finish(chosen, options, ConsoleReporter()))
+
+
+def _config(
+    given: str | None, data: Path | None, tokenizer: Path | None, labels: Path | None, workload: str | None
+) -> tuple[Any, Path]:
+    """The config that was meant, and the folder against which its paths are meant."""
+    from ...optimize.errors import ConfigError
+    from ..config import find_config, load_config, parse_config
+    from .console import standard_output
+    from .guess import config_of_model
+
+    if workload is not None:
+        if given is not None or data is not None:
+            raise ConfigError(
+                "--workload stands alone here; to bring your own data, name the workload in a config as builtin"
+            )
+        preset = {"workload": {"name": workload, "builtin": workload}, "gates": {"preset": "no-regression"}}
+        return parse_config(preset, "--workload"), Path()
+    if given is None:
+        if data is not None:
+            raise ConfigError("--data needs a model: `weighbridge run MODEL --data FILE`")
+        path = find_config(Path())
+        return load_config(path), path.parent
+    if data is None:
+        if not given.endswith(".toml"):
+            raise ConfigError(
+                f"{given} is not a .toml config; to weigh a model without a config give its data: `weighbridge run {given} --data FILE`"
+            )
+        return load_config(Path(given)), Path(given).parent
+    from ..config import to_toml
+
+    config = config_of_model(given, data, tokenizer, labels)
+    console = standard_output()
+    console.print("# the config used; save it as weighbridge.toml to keep and change it", markup=False)
+    console.print(to_toml(config), markup=False)
+    return config, Path()

@@ -1,0 +1,257 @@
+"""The config of a run: TOML in, frozen and validated out, every default written down in the resolved copy."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..optimize.errors import ConfigError, one_of
+from ..optimize.recipe import Recipe, explain
+from ..optimize.source import Task
+from .metrics import METRICS, SHAPE_KEYS, Kind
+
+DEFAULT_FILE = "weighbridge.toml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Columns(_Section):
+    """Which columns of a table hold what."""
+
+    text: str = Field("text", description="column of the text (text tasks)")
+    label: str = Field("label", description="column of the label")
+    reference: str | None = Field(None, description="column of the reference text (generators)")
+
+
+class Preprocess(_Section):
+    """Images: (x / 255 - mean) / std, a value a channel."""
+
+    mean: tuple[float, ...] = Field((0.0,), description="subtracted after division by 255")
+    std: tuple[float, ...] = Field((1.0,), description="divided by at the end")
+
+    @model_validator(mode="after")
+    def _positive(self) -> "Preprocess":
+        if any(value <= 0 for value in self.std):
+            raise ValueError("std must be above 0")
+        return self
+
+
+class WorkloadConfig(_Section):
+    """What is weighed: a model, its evaluation data, its calibration data."""
+
+    name: str = Field("workload", description="name of the run's folder and of its rows", min_length=1)
+    task: Task | None = Field(None, description="what the model is for")
+    model: str | None = Field(None, description="transformers folder, hub id, file.onnx or package.module:factory")
+    builtin: str | None = Field(None, description="a built-in workload, instead of task and model")
+    tokenizer: str | None = Field(None, description="tokenizer folder, where the model has none of its own")
+    data: str | None = Field(None, description="evaluation data: csv, tsv, jsonl, parquet, npz, idx, text (also .gz)")
+    labels: str | None = Field(None, description="labels, where they are a file of their own")
+    calibration: str | None = Field(
+        None, description="data for quantization, pruning, recovery; never the evaluation data"
+    )
+    calibration_labels: str | None = Field(
+        None, description="labels of the calibration data, where a file of their own"
+    )
+    columns: Columns = Field(Columns(), description="which columns hold what")
+    preprocess: Preprocess = Field(Preprocess(), description="image preprocessing")
+    max_examples: int | None = Field(None, ge=1, description="use at most so many evaluation examples (seeded draw)")
+    seed: int = Field(0, ge=0, description="seed of every draw and training")
+
+    @model_validator(mode="after")
+    def _model_or_builtin(self) -> "WorkloadConfig":
+        if (self.model is None) == (self.builtin is None):
+            raise ValueError("give either model (with task) or builtin, not both and not neither")
+        if self.model is not None and self.task is None:
+            raise ValueError(
+                "task is missing: text-classification, image-classification, tabular-classification or text-generation"
+            )
+        return self
+
+
+class VariantConfig(_Section):
+    """One variant: a recipe to build, or an existing artifact."""
+
+    name: str = Field(
+        "", description="default: backend-precision", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$", max_length=80
+    )
+    backend: str = Field("", description="torch, onnxruntime, openvino or tensorrt")
+    precision: Literal["fp32", "fp16", "bf16", "int8", "int4"] | None = Field(
+        None,
+        description="number format asked for (fp32); of an artifact: what it is said to be (default: what is found)",
+    )
+    baseline: bool = Field(default=False, description="the variant that the others are compared with; exactly one")
+    steps: tuple[dict[str, Any], ...] = Field(
+        (), description="techniques in order; none: the backend's default for the precision"
+    )
+    artifact: str | None = Field(None, description="an existing file: audited, checked, never rebuilt")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        values = dict(data)
+        if values.get("artifact") and not values.get("backend"):
+            values["backend"] = "onnxruntime"
+        if not values.get("backend"):
+            raise ValueError("backend is missing: torch, onnxruntime, openvino or tensorrt")
+        if not values.get("name"):
+            values["name"] = f"{values['backend']}-{values.get('precision', 'fp32')}"
+        if not values.get("artifact"):
+            values.setdefault("precision", "fp32")
+        return values
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the variant, its steps validated."""
+        return Recipe.from_dict({"backend": self.backend, "precision": self.precision or "fp32", "steps": self.steps})
+
+
+class MeasureConfig(_Section):
+    """What is measured, and for how long."""
+
+    batch_sizes: tuple[int, ...] = Field((1,), min_length=1, description="batch sizes")
+    sequence_lengths: tuple[int, ...] = Field((32,), min_length=1, description="text: padded or cut to this")
+    prompt_lengths: tuple[int, ...] = Field((32,), min_length=1, description="generators: prompt tokens")
+    max_new_tokens: int = Field(64, ge=1, description="generators: output tokens of a request")
+    threads: int = Field(1, ge=1, description="compute threads of every variant")
+    max_seconds: float = Field(60, gt=0, description="sampling time of the whole run, shared among shapes")
+    error_rate: float = Field(
+        0.01, gt=0, lt=0.5, description="chance of a wrong pass, and of a wrong fail, in the whole run"
+    )
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where the model runs")
+
+    @model_validator(mode="after")
+    def _positive(self) -> "MeasureConfig":
+        for name in ("batch_sizes", "sequence_lengths", "prompt_lengths"):
+            values = getattr(self, name)
+            if min(values) < 1 or len(set(values)) != len(values):
+                raise ValueError(f"{name} must be different whole numbers of at least 1; given {list(values)}")
+        return self
+
+
+class RuleConfig(_Section):
+    """One rule: a metric, how it is compared, its limit, and where it holds."""
+
+    metric: str = Field(description="a metric name")
+    compare: Kind = Field(
+        "ratio", description="value, ratio (candidate / baseline) or difference (candidate - baseline)"
+    )
+    min: float | None = Field(None, description="lowest value allowed")
+    max: float | None = Field(None, description="highest value allowed")
+    variants: tuple[str, ...] = Field((), description="default: every candidate that is ok")
+    conditions: dict[str, int | float | str] = Field({}, description="default: every shape measured")
+    slice: str | None = Field(None, description="judged within each value of this data column")
+
+    @model_validator(mode="after")
+    def _check(self) -> "RuleConfig":
+        if self.metric not in METRICS:
+            raise ValueError(one_of("metric", self.metric, METRICS))
+        if (self.min is None) == (self.max is None):
+            raise ValueError(f"rule on {self.metric}: give exactly one of min and max")
+        for key in self.conditions:
+            if key not in SHAPE_KEYS:
+                raise ValueError(one_of("condition", key, SHAPE_KEYS))
+        return self
+
+
+class GatesConfig(_Section):
+    """The rules that decide the exit code."""
+
+    preset: Literal["none", "no-regression", "mlperf-99", "mlperf-99.9"] = Field("none", description="ready-made rules")
+    required: tuple[str, ...] = Field(
+        (), description="variants that must be ok and pass; default: a rule's own variants"
+    )
+    rules: tuple[RuleConfig, ...] = Field((), description="further rules")
+
+
+class Config(_Section):
+    """A whole run."""
+
+    workload: WorkloadConfig
+    variants: tuple[VariantConfig, ...] = Field((), description="empty: the defaults of the workload")
+    measure: MeasureConfig = MeasureConfig()
+    gates: GatesConfig = GatesConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        names = [variant.name for variant in self.variants]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two variants are named {', '.join(twice)}; give each its own name")
+        baselines = [variant.name for variant in self.variants if variant.baseline]
+        if self.variants and len(baselines) != 1:
+            raise ValueError(f"exactly one variant must have baseline = true; given {baselines or 'none'}")
+        for name in (*self.gates.required, *(each for rule in self.gates.rules for each in rule.variants)):
+            if self.variants and name not in names:
+                raise ValueError(one_of("variant", name, names))
+        return self
+
+    @property
+    def baseline(self) -> VariantConfig:
+        """The baseline variant."""
+        return next(variant for variant in self.variants if variant.baseline)
+
+
+def parse_config(data: Mapping[str, Any], where: str) -> Config:
+    """Validate plain data as a config; `where` names its origin in error texts.
+
+    Raises:
+        ConfigError: an unknown key (the nearest is named), a wrong type or value, or parts that contradict each other.
+    """
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {explain(error, Config)}") from error
+    for variant in config.variants:
+        try:
+            _ = variant.recipe
+        except ConfigError as error:
+            raise ConfigError(f"{where}: variant '{variant.name}': {error}") from error
+    return config
+
+
+def load_config(path: Path) -> Config:
+    """Read a config file: a TOML file, or the [tool.weighbridge] table of a pyproject.toml.
+
+    Raises:
+        ConfigError: it is missing, not UTF-8, not TOML, or not a valid config.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config {path} cannot be read: {error.strerror}. `weighbridge init` writes one.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"config {path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"config {path} is not valid TOML: {error}") from error
+    if path.name == "pyproject.toml":
+        data = data.get("tool", {}).get("weighbridge", {})
+    return parse_config(data, str(path))
+
+
+def find_config(folder: Path) -> Path:
+    """Return weighbridge.toml, or the pyproject.toml with a [tool.weighbridge] table, of `folder`.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if (folder / DEFAULT_FILE).is_file():
+        return folder / DEFAULT_FILE
+    project = folder / "pyproject.toml"
+    if project.is_file() and "[tool.weighbridge" in project.read_text(encoding="utf-8", errors="replace"):
+        return project
+    raise ConfigError(
+        f"no config: {folder} has no {DEFAULT_FILE} and no [tool.weighbridge] in a pyproject.toml. "
+        "Write one with `weighbridge init`, or give a model: `weighbridge run MODEL --data FILE`."
+    )
+
+
+def to_toml(config: Config) -> str:
+    """Return the config as TOML with every default written down; values that are not set are left out."""
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))

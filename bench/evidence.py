@@ -1,0 +1,253 @@
+"""What is known of one candidate against the baseline, for one metric at one shape.
+
+Each kind of evidence answers one question: the interval of a value, ratio or difference, given the error allowed on each
+side. The judge needs nothing else of it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from .metrics import Conditions, Kind
+from .stats import proportion_bounds, t_bounds, tango_bounds
+
+LOOKS = (4, 6, 8, 12)
+"""Replicates after which verdicts are looked at; the error of each side is split over all of them, taken or not."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its bounds; `n` replicates or examples."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class ControlInterval:
+    """The twin's ratio to the baseline and its bounds, with the single ratios."""
+
+    value: float
+    low: float
+    high: float
+    per_replicate: tuple[float, ...]
+
+    @property
+    def bias(self) -> float:
+        """The distance of the log ratio from 0 that the interval proves; 0 where it includes 1."""
+        return max(0.0, math.log(self.low), -math.log(self.high))
+
+    @property
+    def floor(self) -> float:
+        """The smallest relative change that this run could tell from none."""
+        return max(self.high - 1, 1 - self.low)
+
+
+class Evidence(Protocol):
+    """Of one candidate, metric and shape."""
+
+    @property
+    def variant(self) -> str:
+        """The candidate."""
+
+    @property
+    def metric(self) -> str:
+        """The metric's name."""
+
+    @property
+    def conditions(self) -> Conditions:
+        """The shape."""
+
+    @property
+    def unit(self) -> Literal["replicates", "examples", ""]:
+        """What `n` counts; empty where the value is exact."""
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What can be compared: the first is what a report shows."""
+
+    def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> Interval | None:
+        """Bounds that the truth passes with at most these one-sided errors; None where there is too little to say."""
+
+
+@dataclass(frozen=True)
+class ReplicateRatios:
+    """A statistic of every replicate, for candidate, baseline and control; replicates are independent.
+
+    Student's t over the replicates (ratios: over their logarithms), the error of each side split over the planned looks,
+    with the replicates up to the last look. Ratios are widened by the control's distance from 1 where its own interval,
+    at the same errors, excludes 1.
+    """
+
+    variant: str
+    metric: str
+    conditions: Conditions
+    candidate: tuple[float, ...]
+    baseline: tuple[float, ...]
+    control: tuple[float, ...] | None = None
+    unit: Literal["replicates"] = "replicates"
+    kinds: tuple[Kind, ...] = ("ratio", "difference", "value")
+
+    @property
+    def looked_at(self) -> int:
+        """Replicates up to the last look; 0 before the first."""
+        return max((look for look in LOOKS if look <= len(self.candidate)), default=0)
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """Candidate / baseline of each replicate."""
+        return tuple(c / b for c, b in zip(self.candidate, self.baseline, strict=True))
+
+    def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> Interval | None:
+        """Bounds of the ratio, of the difference in the metric's unit, or of the candidate's own value."""
+        n = self.looked_at
+        if n == 0:
+            return None
+        candidate, baseline = np.array(self.candidate[:n]), np.array(self.baseline[:n])
+        if kind == "value":
+            return _t_interval(candidate, alpha_low, alpha_high)
+        if kind == "difference":
+            return _t_interval(candidate - baseline, alpha_low, alpha_high)
+        logs = _t_interval(np.log(candidate / baseline), alpha_low, alpha_high)
+        control = self.control_interval(alpha_low, alpha_high)
+        bias = control.bias if control else 0.0
+        return Interval(math.exp(logs.value), math.exp(logs.low - bias), math.exp(logs.high + bias), n)
+
+    def control_interval(self, alpha_low: float, alpha_high: float) -> ControlInterval | None:
+        """The twin's ratio with its bounds; None where it was not weighed."""
+        n = self.looked_at
+        if self.control is None or n == 0:
+            return None
+        ratios = np.array(self.control[:n]) / np.array(self.baseline[:n])
+        logs = _t_interval(np.log(ratios), alpha_low, alpha_high)
+        return ControlInterval(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), tuple(ratios.tolist()))
+
+
+def _t_interval(values: NDArray[np.float64], alpha_low: float, alpha_high: float) -> Interval:
+    low, high = t_bounds(values, alpha_low / len(LOOKS), alpha_high / len(LOOKS))
+    return Interval(float(values.mean()), low, high, len(values))
+
+
+@dataclass(frozen=True)
+class PairedAccuracy:
+    """Right or wrong on the same examples, shape (examples,) each: Tango's score interval of the difference.
+
+    A ratio is bounded through the difference: with the baseline's accuracy p at its own exact upper or lower bound, half of
+    the error spent there, 1 + d/p lies beyond the bound with at most the stated error.
+    """
+
+    variant: str
+    metric: str
+    conditions: Conditions
+    baseline_right: NDArray[np.bool_]
+    candidate_right: NDArray[np.bool_]
+    unit: Literal["examples"] = "examples"
+    kinds: tuple[Kind, ...] = ("difference", "ratio", "value")
+
+    @property
+    def changed(self) -> int:
+        """Examples that only one of the two answers rightly."""
+        return int((self.baseline_right != self.candidate_right).sum())
+
+    def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> Interval | None:
+        """Bounds of the difference of accuracies, of their ratio, or of the candidate's accuracy."""
+        n = len(self.candidate_right)
+        right = int(self.candidate_right.sum())
+        if kind == "value":
+            return Interval(right / n, *proportion_bounds(right, n, alpha_low, alpha_high), n)
+        if kind == "difference":
+            difference = (right - int(self.baseline_right.sum())) / n
+            return Interval(difference, *self._difference(alpha_low, alpha_high), n)
+        return self._ratio(alpha_low, alpha_high)
+
+    def _difference(self, alpha_low: float, alpha_high: float) -> tuple[float, float]:
+        gained = int((self.candidate_right & ~self.baseline_right).sum())
+        lost = int((self.baseline_right & ~self.candidate_right).sum())
+        return tango_bounds(gained, lost, len(self.candidate_right), alpha_low, alpha_high)
+
+    def _ratio(self, alpha_low: float, alpha_high: float) -> Interval | None:
+        n = len(self.candidate_right)
+        hits = int(self.baseline_right.sum())
+        if hits == 0:
+            return None
+        low, high = self._difference(alpha_low / 2, alpha_high / 2)
+        least, most = proportion_bounds(hits, n, min(alpha_low, alpha_high) / 4, min(alpha_low, alpha_high) / 4)
+        value = int(self.candidate_right.sum()) / hits
+        return Interval(value, 1 + low / (least if low < 0 else most), 1 + high / (most if high < 0 else least), n)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Whether the candidate predicts what the baseline does, shape (examples,)."""
+
+    variant: str
+    metric: str
+    conditions: Conditions
+    same: NDArray[np.bool_]
+    unit: Literal["examples"] = "examples"
+    kinds: tuple[Kind, ...] = ("value",)
+
+    def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> Interval | None:
+        """Exact bounds of the share that agrees; agreement is itself a comparison, so it has a value only."""
+        if kind != "value":
+            return None
+        hits, n = int(self.same.sum()), len(self.same)
+        return Interval(hits / n, *proportion_bounds(hits, n, alpha_low, alpha_high), n)
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Summed -ln p of the same windows for both, and the tokens scored in each; shape (windows,) each.
+
+    The log of the ratio of perplexities is the token-weighted mean difference of -ln p; its error is the ratio estimator's
+    over windows (Cochran, Sampling Techniques, 1977, section 6.3), with Student's t for the windows.
+    """
+
+    variant: str
+    metric: str
+    conditions: Conditions
+    baseline_nll: NDArray[np.float64]
+    candidate_nll: NDArray[np.float64]
+    tokens: NDArray[np.float64]
+    unit: Literal["examples"] = "examples"
+    kinds: tuple[Kind, ...] = ("ratio", "value")
+
+    def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> Interval | None:
+        """Bounds of the ratio of perplexities, or of the candidate's perplexity."""
+        if kind == "difference" or len(self.tokens) < 2:  # noqa: PLR2004 - one window has no spread
+            return None
+        nll = self.candidate_nll - (self.baseline_nll if kind == "ratio" else 0.0)
+        n, total = len(nll), float(self.tokens.sum())
+        mean = float(nll.sum()) / total
+        error = math.sqrt(n / (n - 1) * float(((nll - mean * self.tokens) ** 2).sum())) / total
+        low = mean + error * float(special.stdtrit(n - 1, alpha_low))
+        high = mean - error * float(special.stdtrit(n - 1, alpha_high))
+        return Interval(math.exp(mean), math.exp(low), math.exp(high), n)
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A number that is known without error: a size, a count."""
+
+    variant: str
+    metric: str
+    conditions: Conditions
+    baseline: float
+    candidate: float
+    unit: Literal[""] = ""
+    kinds: tuple[Kind, ...] = ("ratio", "difference", "value")
+
+    def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> Interval | None:
+        """The number itself as both bounds."""
+        del alpha_low, alpha_high
+        if kind == "ratio" and self.baseline == 0:
+            return None
+        value = {"value": self.candidate, "difference": self.candidate - self.baseline}.get(kind)
+        value = self.candidate / self.baseline if value is None else value
+        return Interval(value, value, value, 1)

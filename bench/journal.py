@@ -1,0 +1,49 @@
+"""The journal of a run: one JSON object a line, appended and synced as things happen; raw and immutable."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ..optimize.errors import InputError
+
+JOURNAL = "journal.jsonl"
+
+
+class Journal:
+    """Appends events to a run's journal."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self._path = run_folder / JOURNAL
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Append one event and have it on the disk before returning."""
+        line = json.dumps({"event": event, **facts}, ensure_ascii=False) + "\n"
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def read_journal(run_folder: Path) -> list[dict[str, Any]]:
+    """Read a journal's events in order; a last line cut short by a crash is left out.
+
+    Raises:
+        InputError: there is no journal, or a line other than the last is not JSON.
+    """
+    path = run_folder / JOURNAL
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{run_folder} is not a run folder: its {JOURNAL} cannot be read ({error}). "
+            "Give a folder that `weighbridge run` wrote."
+        ) from error
+    events: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            events.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise InputError(f"{path}: line {number} is not JSON ({error}); the run folder is damaged") from error
+    return events

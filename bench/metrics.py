@@ -1,0 +1,216 @@
+"""The one registry of metrics: name, unit, direction, formula. The docs table is generated from it.
+
+A new gateable metric is one entry here; what measures it gives its samples under the same name.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..optimize.errors import ConfigError, one_of
+
+Direction = Literal["lower", "higher"]
+Family = Literal["speed", "generation", "quality", "cost"]
+Kind = Literal["value", "ratio", "difference"]
+Conditions = Mapping[str, int | float | str]
+
+SHAPE_KEYS = (
+    "batch_size",
+    "sequence_length",
+    "prompt_length",
+    "max_new_tokens",
+    "past_length",
+    "concurrency",
+    "rate",
+    "threads",
+    "slice",
+)
+"""Every key that a flat `conditions` map may hold."""
+
+
+Calls = NDArray[np.float64]
+"""Milliseconds of timed calls, shape (calls, parts): one part a call; for a generator one part an output token."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured quantity.
+
+    Attributes:
+        name: its one name, in configs, files and reports.
+        unit: its one unit.
+        direction: whether lower or higher is better.
+        formula: how it is computed from raw samples, predictions or files.
+        family: speed (calls of a classifier), generation (calls of a generator), quality (predictions) or cost.
+        of_calls: for speed and generation, the value of the timed calls of one shape; None where they do not give one.
+        percentile: for a percentile, which; below its least number of samples it is not a number.
+        measured: False where this release does not measure it yet.
+    """
+
+    name: str
+    unit: str
+    direction: Direction
+    formula: str
+    family: Family
+    of_calls: Callable[[Calls, Conditions], float | None] | None = None
+    percentile: float | None = None
+    measured: bool = True
+
+
+def _percentile(name: str, percentile: float, formula: str) -> Metric:
+    def of_calls(calls: Calls, conditions: Conditions) -> float:
+        del conditions
+        return float(np.percentile(calls.sum(axis=1), percentile))
+
+    return Metric(name, "ms", "lower", formula, "speed", of_calls, percentile)
+
+
+def _generation(
+    name: str,
+    formula: str,
+    of_calls: Callable[[Calls, Conditions], float | None],
+    unit: str = "ms",
+    direction: Direction = "lower",
+) -> Metric:
+    return Metric(name, unit, direction, formula, "generation", of_calls)
+
+
+def _quality(name: str, formula: str, direction: Direction = "higher", *, measured: bool = False) -> Metric:
+    return Metric(name, "1", direction, formula, "quality", measured=measured)
+
+
+def _mean_seconds(calls: Calls) -> float:
+    return float(calls.sum(axis=1).mean()) / 1e3
+
+
+def _batch(conditions: Conditions) -> int:
+    return int(conditions["batch_size"])
+
+
+def _tpot(calls: Calls, conditions: Conditions) -> float | None:
+    del conditions
+    return float(np.median(calls[:, 1:].mean(axis=1))) if calls.shape[1] > 1 else None
+
+
+def _itl(calls: Calls, conditions: Conditions) -> float | None:
+    del conditions
+    return float(np.median(calls[:, 1:])) if calls.shape[1] > 1 else None
+
+
+_ALL = (
+    Metric(
+        "latency_mean",
+        "ms",
+        "lower",
+        "mean of the timed calls of the model (tensors in, tensors out)",
+        "speed",
+        lambda calls, _: float(calls.sum(axis=1).mean()),
+    ),
+    _percentile("latency_p50", 50, "median of the timed calls"),
+    _percentile("latency_p90", 90, "90th percentile of the timed calls; needs n >= 64"),
+    _percentile("latency_p95", 95, "95th percentile of the timed calls; needs n >= 130"),
+    _percentile("latency_p99", 99, "99th percentile of the timed calls; needs n >= 662"),
+    Metric(
+        "latency_end_to_end_p50",
+        "ms",
+        "lower",
+        "median of the call plus tokenization or preprocessing",
+        "speed",
+        measured=False,
+    ),
+    Metric(
+        "throughput",
+        "samples/s",
+        "higher",
+        "batch_size / latency_mean, one caller",
+        "speed",
+        lambda calls, conditions: _batch(conditions) / _mean_seconds(calls),
+    ),
+    Metric("load_time", "ms", "lower", "opening the artifact in a fresh process; median over processes", "cost"),
+    Metric("first_call", "ms", "lower", "the first call after opening; median over processes", "cost"),
+    Metric("build_time", "s", "lower", "wall time of the build, when it was built", "cost"),
+    _generation(
+        "ttft",
+        "time to first token: request start to the first output token; median over requests",
+        lambda calls, _: float(np.median(calls[:, 0])),
+    ),
+    _generation("tpot", "time per output token: (E2E - TTFT) / (n_out - 1) a request; median; needs n_out >= 2", _tpot),
+    _generation("itl", "inter-token latency: every gap between output tokens, pooled; median; needs n_out >= 2", _itl),
+    _generation(
+        "e2e_latency",
+        "request start to last output token; median over requests",
+        lambda calls, _: float(np.median(calls.sum(axis=1))),
+    ),
+    _generation(
+        "output_tokens_per_second",
+        "batch_size x n_out / mean E2E latency",
+        lambda calls, conditions: _batch(conditions) * calls.shape[1] / _mean_seconds(calls),
+        "tokens/s",
+        "higher",
+    ),
+    _generation(
+        "prefill_tokens_per_second",
+        "batch_size x prompt_length / mean TTFT",
+        lambda calls, conditions: _batch(conditions) * int(conditions["prompt_length"]) / (calls[:, 0].mean() / 1e3),
+        "tokens/s",
+        "higher",
+    ),
+    _generation(
+        "requests_per_second",
+        "batch_size / mean E2E latency",
+        lambda calls, conditions: _batch(conditions) / _mean_seconds(calls),
+        "requests/s",
+        "higher",
+    ),
+    _quality(
+        "perplexity",
+        "exp of the mean negative log-likelihood per scored token, over all windows",
+        "lower",
+        measured=True,
+    ),
+    _quality("bits_per_byte", "negative log2-likelihood / UTF-8 bytes", "lower"),
+    _quality("token_agreement", "share of greedy tokens equal to the baseline's"),
+    _quality("first_divergence", "index of the first greedy token that differs from the baseline's"),
+    _quality("kl_divergence", "KL(baseline || candidate) of the next-token distribution, mean, nats", "lower"),
+    _quality("bleu", "corpus BLEU (sacrebleu)"),
+    _quality("rouge1", "ROUGE-1 F-measure, mean"),
+    _quality("rouge2", "ROUGE-2 F-measure, mean"),
+    _quality("rougeL", "ROUGE-L F-measure, mean"),
+    _quality("exact_match", "share of outputs equal to the reference"),
+    _quality("repetition", "share of repeated 4-grams", "lower"),
+    _quality("accuracy", "share of examples whose highest score is the label's", measured=True),
+    _quality("balanced_accuracy", "mean of the recalls of the classes"),
+    _quality("precision_macro", "mean of the precisions of the classes"),
+    _quality("recall_macro", "mean of the recalls of the classes"),
+    _quality("f1_macro", "mean of the F1 scores of the classes"),
+    _quality("f1_weighted", "mean of the F1 scores of the classes, weighted by their support"),
+    _quality("roc_auc", "area under the ROC curve, one against the rest, macro"),
+    _quality("log_loss", "mean negative log of the label's probability", "lower"),
+    _quality("brier", "mean squared distance of the probabilities from the label's indicator", "lower"),
+    _quality("expected_calibration_error", "mean |confidence - accuracy| over 15 equal-width bins", "lower"),
+    _quality("mse", "mean squared error", "lower"),
+    _quality("rmse", "root of the mean squared error", "lower"),
+    _quality("worst_class_recall", "lowest recall of any class"),
+    _quality("agreement", "share of examples with the baseline's prediction", measured=True),
+    Metric("artifact_bytes", "bytes", "lower", "bytes of the artifact's files", "cost"),
+    Metric("parameters", "1", "lower", "numbers among the artifact's weights", "cost"),
+    Metric(
+        "peak_memory", "bytes", "lower", "peak resident memory of the worker process; median over processes", "cost"
+    ),
+)
+
+METRICS: dict[str, Metric] = {each.name: each for each in _ALL}
+
+
+def metric(name: str) -> Metric:
+    """Return the metric of that name.
+
+    Raises:
+        ConfigError: there is none; the text names the nearest.
+    """
+    if name not in METRICS:
+        raise ConfigError(one_of("metric", name, METRICS))
+    return METRICS[name]

@@ -1,0 +1,148 @@
+"""What every variant answered on the same examples: written once, the ground of all quality metrics."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..optimize.errors import InputError
+from ..optimize.files import replacing
+
+FILE = "predictions.parquet"
+
+
+@dataclass(frozen=True)
+class ClassPredictions:
+    """A classifier's answers: labels (-1: none) and predictions, shape (examples,); scores (examples, classes)."""
+
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    texts: tuple[str, ...]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the examples have labels."""
+        return bool((self.labels >= 0).all())
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each prediction is the label."""
+        right: NDArray[np.bool_] = self.predicted == self.labels
+        return right
+
+
+@dataclass(frozen=True)
+class WindowScores:
+    """A generator's likelihoods: summed -ln p and scored tokens of each window, shape (windows,)."""
+
+    nll: NDArray[np.float64]
+    tokens: NDArray[np.float64]
+
+
+def predicted_classes(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The class of each row of scores (examples, classes): the highest score.
+
+    A single score a row is a binary model's: a probability above 0.5 where all scores lie in [0, 1], else a logit above 0.
+    """
+    if scores.shape[1] > 1:
+        return np.asarray(scores.argmax(axis=1), dtype=np.int64)
+    single = scores[:, 0]
+    threshold = 0.5 if single.min() >= 0 and single.max() <= 1 else 0.0
+    return np.asarray(single > threshold, dtype=np.int64)
+
+
+def write_class_predictions(run_folder: Path, answers: dict[str, ClassPredictions]) -> None:
+    """Write the answers of every variant, one row an example and variant."""
+    _write(
+        run_folder,
+        [
+            {
+                "variant": [name] * len(each.labels),
+                "example": list(range(len(each.labels))),
+                "label": each.labels.tolist(),
+                "prediction": each.predicted.tolist(),
+                "scores": list(each.scores),
+                "text": list(each.texts),
+            }
+            for name, each in answers.items()
+        ],
+    )
+
+
+def write_window_scores(run_folder: Path, scores: dict[str, WindowScores]) -> None:
+    """Write the window scores of every variant, one row a window and variant."""
+    _write(
+        run_folder,
+        [
+            {
+                "variant": [name] * len(each.nll),
+                "example": list(range(len(each.nll))),
+                "nll": each.nll.tolist(),
+                "tokens": each.tokens.tolist(),
+            }
+            for name, each in scores.items()
+        ],
+    )
+
+
+def read_class_predictions(run_folder: Path) -> dict[str, ClassPredictions]:
+    """Read the classifiers' answers by variant; empty where the run has none.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    return {
+        name: ClassPredictions(
+            labels=np.array(table["label"].to_pylist(), dtype=np.int64),
+            predicted=np.array(table["prediction"].to_pylist(), dtype=np.int64),
+            scores=np.stack(table["scores"].to_numpy(zero_copy_only=False)).astype(np.float32),
+            texts=tuple(table["text"].to_pylist()),
+        )
+        for name, table in _tables(run_folder, "label")
+    }
+
+
+def read_window_scores(run_folder: Path) -> dict[str, WindowScores]:
+    """Read the generators' window scores by variant; empty where the run has none.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    return {
+        name: WindowScores(
+            nll=table["nll"].to_numpy().astype(np.float64), tokens=table["tokens"].to_numpy().astype(np.float64)
+        )
+        for name, table in _tables(run_folder, "nll")
+    }
+
+
+def _write(run_folder: Path, parts: list[dict[str, list[Any]]]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    if not parts:
+        return
+    with replacing(run_folder / FILE) as partial:
+        pyarrow.parquet.write_table(pyarrow.concat_tables([pyarrow.table(part) for part in parts]), partial)
+
+
+def _tables(run_folder: Path, needed: str) -> list[tuple[str, Any]]:
+    """The rows of each variant as an Arrow table, in the order of the file; none where `needed` is no column."""
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    path = run_folder / FILE
+    if not path.is_file():
+        return []
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path} cannot be read as predictions ({error}); the run folder is damaged") from error
+    if needed not in table.column_names:
+        return []
+    names = list(dict.fromkeys(table["variant"].to_pylist()))
+    return [(name, table.filter(pyarrow.compute.equal(table["variant"], name))) for name in names]

@@ -1,0 +1,111 @@
+"""Raw samples: recorded call by call, kept as parquet a replicate, never dropped or smoothed."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..optimize.errors import InputError
+from ..optimize.files import replacing
+from .metrics import Calls, Conditions
+
+CONTROL = "<control>"
+"""The name under which the baseline's twin is weighed; no variant's name can contain these brackets."""
+
+FOLDER = "samples"
+_TIMED = ("timed", "prefill", "decode")
+_COLUMNS = ("replicate", "round", "visit", "call", "phase", "variant", "conditions", "milliseconds")
+
+
+def key_of(conditions: Conditions) -> str:
+    """The conditions as canonical JSON: one text for equal conditions."""
+    return json.dumps(dict(sorted(conditions.items())), separators=(",", ":"))
+
+
+@dataclass
+class Recorder:
+    """The rows of one replicate, as they are taken."""
+
+    replicate: int
+    columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in _COLUMNS})
+    _call: int = 0
+
+    def add(
+        self,
+        calls: Sequence[Sequence[float]],
+        phases: Sequence[str],
+        *,
+        variant: str,
+        shape: str,
+        round_: int,
+        visit: int,
+    ) -> None:
+        """Add the calls of one visit; `phases` names the phase of each. A timed request keeps its tokens apart."""
+        for parts, phase in zip(calls, phases, strict=True):
+            self._call += 1
+            if phase != "timed" or len(parts) == 1:
+                self._row(phase, sum(parts), variant, shape, round_, visit)
+                continue
+            for index, part in enumerate(parts):
+                self._row("decode" if index else "prefill", part, variant, shape, round_, visit)
+
+    def _row(self, phase: str, milliseconds: float, variant: str, shape: str, round_: int, visit: int) -> None:
+        row = (self.replicate, round_, visit, self._call, phase, variant, shape, milliseconds)
+        for name, value in zip(_COLUMNS, row, strict=True):
+            self.columns[name].append(value)
+
+    def write(self, run_folder: Path) -> Path:
+        """Write the replicate's parquet file, whole or not at all."""
+        import pyarrow
+        import pyarrow.parquet
+
+        path = run_folder / FOLDER / f"replicate-{self.replicate:03d}.parquet"
+        with replacing(path) as partial:
+            pyarrow.parquet.write_table(pyarrow.table(self.columns), partial)
+        return path
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """The samples of one replicate: timed calls and first calls by (variant, shape key)."""
+
+    number: int
+    timed: dict[tuple[str, str], Calls]
+    first: dict[tuple[str, str], float]
+
+    @staticmethod
+    def of(columns: dict[str, list[Any]]) -> "Replicate":
+        """Sort the rows of one replicate by variant and shape."""
+        parts: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        first: dict[tuple[str, str], float] = {}
+        names = ("phase", "variant", "conditions", "call", "milliseconds")
+        for phase, variant, shape, call, milliseconds in zip(*(columns[name] for name in names), strict=True):
+            if phase in _TIMED:
+                parts[variant, shape][call].append(milliseconds)
+            elif phase == "first":
+                first[variant, shape] = milliseconds
+        timed = {key: np.array(list(calls.values()), dtype=np.float64) for key, calls in parts.items()}
+        return Replicate(columns["replicate"][0] if columns["replicate"] else 0, timed, first)
+
+
+def read_replicates(run_folder: Path) -> list[Replicate]:
+    """Read every replicate of a run, in order.
+
+    Raises:
+        InputError: a file is cut short or not of a run.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    replicates = []
+    for path in sorted((run_folder / FOLDER).glob("replicate-*.parquet")):
+        try:
+            columns = pyarrow.parquet.read_table(path, columns=list(_COLUMNS)).to_pydict()
+            replicates.append(Replicate.of(columns))
+        except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as samples ({error}); the run folder is damaged") from error
+    return replicates

@@ -1,0 +1,207 @@
+"""Weigh all variants against each other: replicates of fresh processes, rounds in random order, visits one at a time.
+
+One worker process a variant; one runs while the others block on their pipes. A crash or a hang costs that variant, with its
+reason, and nothing else.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from ..optimize.errors import WeighbridgeError
+from .child import Child, Progress
+from .evidence import LOOKS
+from .journal import Journal
+from .plan import Plan, ShapePlan
+from .samples import CONTROL, Recorder, Replicate
+
+OPEN_TIMEOUT_S = 600.0
+VISIT_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who is weighed: a variant (or the control) and the folder of its artifact."""
+
+    name: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is the same for every contender.
+
+    `groups` lists who stands in memory together: all, or each candidate in turn with the baseline and the control.
+    """
+
+    prepared: Path
+    run_folder: Path
+    groups: tuple[tuple[Contender, ...], ...]
+    threads: int = 1
+    provider: str | None = None
+    seed: int = 0
+    visit_timeout_s: float = VISIT_TIMEOUT_S
+
+
+@dataclass
+class Weighed:
+    """What a session took: its replicates, who failed and why, and the facts of each worker process."""
+
+    replicates: list[Replicate] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    sampling_seconds: float = 0.0
+
+
+Decided = Callable[[Weighed], bool]
+
+
+def weigh(setting: Setting, plan: Plan, journal: Journal, decided: Decided, progress: Progress) -> Weighed:
+    """Take replicates until every rule is decided at a look, or the plan's replicates are done."""
+    weighed = Weighed()
+    for number in range(1, plan.replicates + 1):
+        fraction = (number - 1) / plan.replicates
+        progress(fraction, f"replicate {number} of at most {plan.replicates}")
+        _replicate(number, setting, plan, journal, weighed)
+        if number in LOOKS and decided(weighed):
+            break
+    progress(1.0, f"{len(weighed.replicates)} replicates, {weighed.sampling_seconds:.0f} s of sampling")
+    return weighed
+
+
+def _replicate(number: int, setting: Setting, plan: Plan, journal: Journal, weighed: Weighed) -> None:
+    """Take one replicate: every group with fresh processes; then write its samples and a line in the journal."""
+    random = np.random.default_rng([setting.seed, number])
+    recorder = Recorder(number)
+    workers: dict[str, dict[str, float]] = {}
+    for group in setting.groups:
+        alive = [contender for contender in group if contender.name not in weighed.failed]
+        with _Weighers(alive, setting, weighed.failed) as weighers:
+            weighers.open()
+            weighers.prepare(plan, recorder)
+            weighers.take_rounds(plan, recorder, random)
+            workers.update(weighers.facts())
+    recorder.write(setting.run_folder)
+    weighed.replicates.append(Replicate.of(recorder.columns))
+    weighed.sampling_seconds += sum(recorder.columns["milliseconds"]) / 1e3
+    journal.write("replicate", number=number, workers=workers, failed=weighed.failed)
+
+
+class _Weighers:
+    """The worker processes of one group in one replicate; one that fails is closed and its reason noted."""
+
+    def __init__(self, contenders: Sequence[Contender], setting: Setting, failed: dict[str, str]) -> None:
+        self._contenders = contenders
+        self._setting = setting
+        self._failed = failed
+        self._children: dict[str, Child] = {}
+        self._load_ms: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in self._children.values():
+            child.close()
+
+    def open(self) -> None:
+        """Start every process side by side (the slow part is importing), then wait for each."""
+        setting = self._setting
+        for contender in self._contenders:
+            child = Child(contender.name, threads=setting.threads)
+            self._children[contender.name] = child
+            arguments = {"variant": str(contender.folder), "threads": setting.threads, "provider": setting.provider}
+            with self._costing(contender.name):
+                child.send("open", arguments)
+        for name in list(self._children):
+            with self._costing(name):
+                self._load_ms[name] = self._children[name].receive(timeout=OPEN_TIMEOUT_S)["load_ms"]
+
+    def prepare(self, plan: Plan, recorder: Recorder) -> None:
+        """Load the inputs and warm up, one process at a time; first and warm-up calls are recorded as such."""
+        for name in list(self._children):
+            with self._costing(name):
+                for shape in plan.shapes:
+                    arguments = {
+                        "key": shape.key,
+                        "prepared": str(self._setting.prepared),
+                        "conditions": dict(shape.conditions),
+                    }
+                    self._ask(name, "shape", arguments)
+                    calls = self._ask(name, "warm", {"key": shape.key})["calls"]
+                    phases = ["first", *["warmup"] * (len(calls) - 1)]
+                    recorder.add(calls, phases, variant=name, shape=shape.key, round_=0, visit=0)
+
+    def take_rounds(self, plan: Plan, recorder: Recorder, random: np.random.Generator) -> None:
+        """Visit everyone once a round, shape by shape, in fresh random order."""
+        visit = 0
+        for round_ in range(1, max(shape.rounds for shape in plan.shapes) + 1):
+            for shape in plan.shapes:
+                if round_ > shape.rounds:
+                    continue
+                names = list(self._children)
+                for index in random.permutation(len(names)):
+                    visit += 1
+                    self._visit(names[index], shape, recorder, round_, visit)
+
+    def facts(self) -> dict[str, dict[str, float]]:
+        """Load time (ms) and peak memory (bytes) of each process that is still alive."""
+        facts: dict[str, dict[str, float]] = {}
+        for name in list(self._children):
+            with self._costing(name):
+                facts[name] = {"load_ms": self._load_ms[name], **self._ask(name, "memory", {})}
+        return facts
+
+    def _visit(self, name: str, shape: ShapePlan, recorder: Recorder, round_: int, visit: int) -> None:
+        with self._costing(name):
+            calls = self._ask(name, "visit", {"key": shape.key, "start": round_, "calls": shape.settle + shape.timed})[
+                "calls"
+            ]
+            phases = ["settle"] * shape.settle + ["timed"] * shape.timed
+            recorder.add(calls, phases, variant=name, shape=shape.key, round_=round_, visit=visit)
+
+    def _ask(self, name: str, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        return self._children[name].call(command, arguments, timeout=self._setting.visit_timeout_s)
+
+    @contextlib.contextmanager
+    def _costing(self, name: str) -> Iterator[None]:
+        """Let an error cost the variant `name` alone: note the reason, end its process."""
+        try:
+            yield
+        except WeighbridgeError as error:
+            self._failed[name] = f"while it was weighed: {error}"
+            self._children.pop(name).close()
+
+
+def groups_that_fit(
+    contenders: Sequence[Contender], peak_bytes: dict[str, int], available_bytes: int
+) -> tuple[tuple[Contender, ...], ...]:
+    """Stand all contenders in memory together, or else each candidate in turn with the baseline and the control.
+
+    The first contender is the baseline; the control needs as much as it does.
+    """
+    needed = sum(peak_bytes.get(each.name, peak_bytes[contenders[0].name]) for each in contenders)
+    if needed <= 0.8 * available_bytes:
+        return (tuple(contenders),)
+    reference = tuple(each for each in contenders if each.name in (contenders[0].name, CONTROL))
+    return tuple((*reference, each) for each in contenders if each not in reference) or (reference,)
+
+
+@contextlib.contextmanager
+def only_one_weighs(tell: Callable[[str], None]) -> Iterator[None]:
+    """Hold the machine-wide lock: two runs that weigh at once would measure each other."""
+    lock = FileLock(Path(tempfile.gettempdir()) / "weighbridge-weighing.lock", mode=0o666)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell("another run is weighing on this machine; waiting for it to end")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,236 @@
+"""The child process: opens one variant (or prepares, or builds) and answers over a pipe.
+
+Run as `python -P -m weighbridge.bench.worker REQUEST_FD ANSWER_FD NAME`. It imports only what its command needs, so a
+weighing process holds nothing but its own backend. Its own standard output is not the pipe: libraries may print.
+"""
+
+import gc
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..optimize.backends.base import Decoder, OpenOptions, Predictor
+from ..optimize.errors import BuildError, WeighbridgeError
+from ..optimize.variant import Variant
+from .generation import generate, negative_log_likelihood
+from .workloads.base import Prepared, batches, rows
+
+_DISTINCT_BATCHES = 8
+_WARM_WINDOW = 5
+_WARM_TOLERANCE = 0.03
+_WARM_LEAST_CALLS = 2
+_WARM_CAP_CALLS = 60
+_WARM_CAP_SECONDS = 3.0
+
+
+@dataclass
+class Weigher:
+    """The opened variant of a weighing process, and its loaded inputs a shape."""
+
+    opened: Any = None
+    shapes: dict[str, tuple[dict[str, Any], list[Any]]] = field(default_factory=dict)
+
+    def open(self, variant: str, threads: int, provider: str | None) -> dict[str, Any]:
+        """Open the variant's artifact; the answer holds the time it took in milliseconds."""
+        folder = Variant.read(Path(variant))
+        start = time.perf_counter_ns()
+        self.opened = folder.open(OpenOptions(threads=threads, provider=provider))
+        taken = time.perf_counter_ns() - start
+        return {"load_ms": taken / 1e6}
+
+    def shape(self, key: str, prepared: str, conditions: dict[str, Any]) -> dict[str, Any]:
+        """Load real inputs of one shape as the backend's own tensors."""
+        workload = Prepared.read(Path(prepared))
+        length = conditions.get("sequence_length", conditions.get("prompt_length", 0))
+        arrays = workload.arrays("evaluation", int(length))
+        size = int(conditions["batch_size"])
+        different = [rows(arrays, index * size, size) for index in range(_DISTINCT_BATCHES)]
+        if workload.kind == "classifier":
+            different = [self.opened.load(batch) for batch in different]
+        self.shapes[key] = (conditions, different)
+        return {}
+
+    def visit(self, key: str, start: int, calls: int) -> dict[str, Any]:
+        """Make `calls` timed calls; the answer holds, a call, the milliseconds (a decoder: of each of its tokens)."""
+        conditions, inputs = self.shapes[key]
+        chosen = [inputs[(start + index) % len(inputs)] for index in range(calls)]
+        if "max_new_tokens" in conditions:
+            count = int(conditions["max_new_tokens"])
+            return {"calls": [list(_request(self.opened, batch, count)) for batch in chosen]}
+        return {"calls": [[duration] for duration in _timed(self.opened, chosen)]}
+
+    def warm(self, key: str) -> dict[str, Any]:
+        """Call until the series is stable or a cap is reached; the answer holds every call, the first one included."""
+        series: list[list[float]] = []
+        deadline = time.monotonic() + _WARM_CAP_SECONDS
+        stable = False
+        while (
+            not stable
+            and len(series) < _WARM_CAP_CALLS
+            and (time.monotonic() < deadline or len(series) < _WARM_LEAST_CALLS)
+        ):
+            series += self.visit(key, len(series), 1)["calls"]
+            stable = _stable([sum(call) for call in series])
+        return {"calls": series, "stable": stable}
+
+    def predict(self, prepared: str, length: int, batch_size: int, out: str) -> dict[str, Any]:
+        """Score every evaluation example at one batch size and padding; writes the scores (examples, classes)."""
+        workload = Prepared.read(Path(prepared))
+        scores = _scores(self.opened, workload, length, batch_size)
+        if len(scores) != workload.examples:
+            raise BuildError(f"gave {len(scores)} rows of scores for {workload.examples} examples")
+        if not np.isfinite(scores).all():
+            share = 1 - float(np.isfinite(scores).all(axis=tuple(range(1, scores.ndim))).mean())
+            raise BuildError(f"gave scores that are not finite numbers for {share:.1%} of the examples")
+        np.save(out, scores)
+        return {"examples": len(scores)}
+
+    def score_windows(self, prepared: str, batch_size: int, out: str) -> dict[str, Any]:
+        """Score the perplexity windows; writes (windows, 2): summed -ln p, scored tokens."""
+        workload = Prepared.read(Path(prepared))
+        parts = []
+        for batch in batches(workload.arrays("scoring", 0), batch_size):
+            nll, tokens = negative_log_likelihood(self.opened, batch["input_ids"], batch["attention_mask"])
+            parts.append(np.stack([nll, tokens.astype(np.float64)], axis=1))
+        table = np.concatenate(parts)
+        if not np.isfinite(table).all():
+            raise BuildError("gave logits that are not finite numbers on the scoring windows")
+        np.save(out, table)
+        return {"examples": len(table)}
+
+    def memory(self) -> dict[str, Any]:
+        """The peak resident memory of this process, in bytes."""
+        return {"peak_bytes": peak_resident_bytes()}
+
+
+def peak_resident_bytes() -> int:
+    """The peak resident memory of this process.
+
+    Linux counts in ru_maxrss what the parent held when it forked, so the kernel's own mark of this program goes before it.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _timed(predictor: Predictor, inputs: list[Any]) -> list[float]:
+    """Milliseconds of each call; nothing but the call stands between the two readings of the clock."""
+    clock, infer = predictor.clock_ns, predictor.infer
+    durations = []
+    for tensors in inputs:
+        start = clock()
+        infer(tensors)
+        durations.append((clock() - start) / 1e6)
+    return durations
+
+
+def _request(decoder: Decoder, batch: Any, max_new_tokens: int) -> tuple[float, ...]:
+    return generate(decoder, batch["input_ids"], batch["attention_mask"], max_new_tokens).gaps_ms
+
+
+def _stable(series: list[float]) -> bool:
+    """Whether the medians of the last two windows differ by less than the tolerance."""
+    if len(series) < 2 * _WARM_WINDOW:
+        return False
+    before = float(np.median(series[-2 * _WARM_WINDOW : -_WARM_WINDOW]))
+    after = float(np.median(series[-_WARM_WINDOW:]))
+    return abs(after - before) <= _WARM_TOLERANCE * before
+
+
+def _scores(predictor: Predictor, workload: Prepared, length: int, batch_size: int) -> NDArray[np.float32]:
+    """The first output for every example, in order; a fixed batch is filled up with repeated rows."""
+    arrays = workload.arrays("evaluation", length)
+    parts = []
+    for start in range(0, workload.examples, batch_size):
+        wanted = min(batch_size, workload.examples - start)
+        size = batch_size if workload.fixed_batch else wanted
+        outputs = predictor.arrays(predictor.infer(predictor.load(rows(arrays, start, size))))
+        first = next(iter(outputs.values()))
+        if len(first) != size:
+            raise BuildError(f"gave {len(first)} rows of scores for a batch of {size}")
+        parts.append(first[:wanted].reshape(wanted, -1))
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _prepare(send: Callable[[dict[str, Any]], None], arguments: dict[str, Any]) -> dict[str, Any]:
+    from .config import parse_config
+    from .workloads.prepare import prepare
+
+    config = parse_config(arguments["config"], "config")
+    prepare(
+        config.workload,
+        config.measure,
+        Path(arguments["folder"]),
+        lambda fraction, text: send({"progress": fraction, "text": text}),
+        base=Path(arguments["base"]),
+    )
+    return {}
+
+
+def _build(send: Callable[[dict[str, Any]], None], arguments: dict[str, Any]) -> dict[str, Any]:
+    from .building import build_in_child
+
+    return build_in_child(arguments, lambda text: send({"progress": 0.0, "text": text}))
+
+
+def _stop_collecting() -> None:
+    """Keep Python's garbage collector from pausing a timed call."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def serve(requests: int, answers: int) -> None:
+    """Answer commands until the pipe ends."""
+    weigher = Weigher()
+
+    def send(message: dict[str, Any]) -> None:
+        line = json.dumps(message).encode() + b"\n"
+        while line:
+            line = line[os.write(answers, line) :]
+
+    with os.fdopen(requests, "rb") as stream:
+        for line in stream:
+            request = json.loads(line)
+            command, arguments = request["command"], request["arguments"]
+            try:
+                if command == "prepare":
+                    result = _prepare(send, arguments)
+                elif command == "build":
+                    result = _build(send, arguments)
+                else:
+                    result = getattr(weigher, command)(**arguments)
+                if command == "open":
+                    _stop_collecting()
+            except WeighbridgeError as error:
+                send({"error": str(error), "expected": type(error).__name__})
+            except Exception as error:  # noqa: BLE001 - whatever a model raises costs this variant, not the run
+                text = str(error).strip().splitlines()
+                send({"error": f"{type(error).__name__}: {text[0] if text else ''}"[:500], "expected": ""})
+            else:
+                send({"result": result})
+
+
+def main() -> None:
+    """Serve on the two pipes named on the command line; an interrupt is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve(int(sys.argv[1]), int(sys.argv[2]))
+    os._exit(0)  # libraries' exit handlers may hang or print; there is nothing left to save
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""What is weighed: one file a kind of model, one file a built-in workload (`builtin_<name>.py` with a `WORKLOAD`)."""
+
+import functools
+import importlib
+import pkgutil
+
+from ...optimize.errors import ConfigError, one_of
+from .builtin import Builtin
+
+_PREFIX = "builtin_"
+
+
+@functools.cache
+def _builtins() -> dict[str, Builtin]:
+    names = (info.name for info in pkgutil.iter_modules(__path__))
+    modules = (importlib.import_module(f"{__name__}.{name}") for name in names if name.startswith(_PREFIX))
+    found: list[Builtin] = [module.WORKLOAD for module in modules]
+    return {each.name: each for each in found}
+
+
+def builtin_names() -> tuple[str, ...]:
+    """The names of the built-in workloads, sorted."""
+    return tuple(sorted(_builtins()))
+
+
+def builtin(name: str) -> Builtin:
+    """Return the built-in workload of that name.
+
+    Raises:
+        ConfigError: there is none; the text names the nearest.
+    """
+    if name not in _builtins():
+        raise ConfigError(one_of("workload", name, builtin_names()))
+    return _builtins()[name]

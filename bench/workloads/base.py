@@ -1,0 +1,108 @@
+"""A prepared workload: everything that is weighed, as plain arrays in a folder.
+
+A child process prepares it (tokenizes, decodes, trains a built-in model on first use); the parent and the workers only
+read arrays, so that the parent holds no model and no worker tokenizes.
+
+    prepared.json
+    evaluation/<length>/<input>.npy   first axis: examples; <length> is the sequence or prompt length, 0 where there is none
+    evaluation/labels.npy             int64, absent where there are no labels
+    evaluation/excerpts.json          a list of short texts to recognise an example by (may be empty strings)
+    calibration/...                   the same, absent where no calibration data was given
+    scoring/0/<input>.npy             generators: the windows on which perplexity is computed
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...optimize.files import write_json
+from ...optimize.model import Batch, Kind
+from ...optimize.source import Source, Task
+
+PREPARED = "prepared.json"
+Part = Literal["evaluation", "calibration", "scoring"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a workload is, with its arrays in `folder`.
+
+    Attributes:
+        folder: where the arrays are.
+        name: the workload's name.
+        task: what the model is for.
+        kind: classifier or decoder.
+        source: the trained model.
+        class_names: names of the classes in the order of the model's scores; empty for decoders.
+        lengths: the sequence (prompt) lengths that are encoded; (0,) where the task has none.
+        examples: number of evaluation examples.
+        drawn: True where inputs were drawn at random because no data was given.
+        fixed_batch: the only batch size that the model takes, or None.
+        data_sha256: hash of the evaluation arrays and labels.
+        calibration_sha256: hash of the calibration arrays and labels, None where there are none.
+        notices: sentences that a reader of the report should see.
+    """
+
+    folder: Path
+    name: str
+    task: Task
+    kind: Kind
+    source: Source
+    class_names: tuple[str, ...]
+    lengths: tuple[int, ...]
+    examples: int
+    drawn: bool
+    fixed_batch: int | None
+    data_sha256: str
+    calibration_sha256: str | None
+    notices: tuple[str, ...] = ()
+
+    def arrays(self, part: Part, length: int) -> dict[str, NDArray[Any]]:
+        """Return the named arrays of a part, memory-mapped."""
+        folder = self.folder / part / str(length)
+        return {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+
+    def labels(self, part: Part = "evaluation") -> NDArray[np.int64] | None:
+        """Return the labels of a part, shape (examples,), or None where it has none."""
+        path = self.folder / part / "labels.npy"
+        return np.load(path) if path.is_file() else None
+
+    def excerpts(self) -> list[str]:
+        """Return a short text for each evaluation example; empty strings where there is none."""
+        path = self.folder / "evaluation" / "excerpts.json"
+        if not path.is_file():
+            return [""] * self.examples
+        excerpts: list[str] = json.loads(path.read_text(encoding="utf-8"))
+        return excerpts
+
+    def write(self) -> None:
+        """Write prepared.json beside the arrays; the last thing that preparing does."""
+        data = {**asdict(self), "source": self.source.to_dict()}
+        del data["folder"]
+        write_json(self.folder / PREPARED, data)
+
+    @staticmethod
+    def read(folder: Path) -> "Prepared":
+        """Read what `write` wrote."""
+        data = json.loads((folder / PREPARED).read_text(encoding="utf-8"))
+        tuples = {key: tuple(data[key]) for key in ("class_names", "lengths", "notices")}
+        return Prepared(**{**data, **tuples, "folder": folder, "source": Source.from_dict(data["source"])})
+
+
+def rows(arrays: dict[str, NDArray[Any]], start: int, size: int) -> Batch:
+    """Return `size` rows from `start`, going round at the end, as contiguous arrays."""
+    total = len(next(iter(arrays.values())))
+    index = np.arange(start, start + size) % total
+    return {name: np.ascontiguousarray(array[index]) for name, array in arrays.items()}
+
+
+def batches(arrays: dict[str, NDArray[Any]], size: int) -> Iterator[Batch]:
+    """Give every row once, in order, `size` at a time; the last batch may be smaller."""
+    total = len(next(iter(arrays.values())))
+    for start in range(0, total, size):
+        yield {name: np.ascontiguousarray(array[start : start + size]) for name, array in arrays.items()}

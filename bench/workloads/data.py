@@ -1,0 +1,233 @@
+"""Read evaluation and calibration data: tables, arrays, idx images, text."""
+
+import gzip
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...optimize.errors import InputError, one_of
+from ..config import Columns
+
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+_IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Data as it was read: texts or values (first axis: rows), and labels as they are written, or None."""
+
+    values: NDArray[Any] | None = None
+    texts: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts) if self.texts is not None else 0 if self.values is None else len(self.values)
+
+    def take(self, index: Sequence[int] | NDArray[np.int64]) -> "Rows":
+        """The rows at these places, in this order."""
+        places = [int(place) for place in index]
+        return Rows(
+            None if self.values is None else self.values[places],
+            None if self.texts is None else tuple(self.texts[place] for place in places),
+            None if self.labels is None else tuple(self.labels[place] for place in places),
+        )
+
+
+def kind_of(path: Path) -> str:
+    """The kind of a data file by its name, .gz left out: a table's suffix, npz, idx or txt.
+
+    Raises:
+        InputError: no such kind is read.
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    last = suffixes[-1] if suffixes else ""
+    if last in TABLES:
+        return last
+    if last in (".npz", ".txt"):
+        return last[1:]
+    if "idx" in path.name:
+        return "idx"
+    raise InputError(f"data {path}: this kind is not read. Allowed: csv, tsv, jsonl, parquet, npz, idx, txt (also .gz)")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file, unpacked where its name ends in .gz.
+
+    Raises:
+        InputError: it is missing, empty, or cut short.
+    """
+    if not path.is_file():
+        raise InputError(f"data {path} is not a file")
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"data {path} cannot be unpacked: {error}; it may be cut short") from error
+    if not content:
+        raise InputError(f"data {path} is empty")
+    return content
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        InputError: as `read_bytes`; or it is not UTF-8, and where not.
+    """
+    content = read_bytes(path)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"data {path} is not UTF-8 text (line {line}, byte {error.start}); save it as UTF-8"
+        ) from error
+
+
+def read_texts(path: Path, columns: Columns) -> Rows:
+    """Texts and, where the column is there, labels of a table.
+
+    Raises:
+        InputError: the file is damaged, has no rows, lacks the text column, or has empty labels.
+    """
+    table = _read_table(path)
+    texts = tuple(str(text) for text in _column(table, columns.text, path).fillna(""))
+    labels = _labels(table, columns.label, path) if columns.label in table.columns else None
+    return Rows(texts=texts, labels=labels)
+
+
+def read_values(path: Path, columns: Columns) -> Rows:
+    """The numeric columns of a table as float32 (rows, columns), the label column apart; or an npz's arrays.
+
+    Raises:
+        InputError: the file is damaged or empty, or a column is not numeric.
+    """
+    if kind_of(path) == "npz":
+        return _read_npz(path)
+    table = _read_table(path)
+    labels = _labels(table, columns.label, path) if columns.label in table.columns else None
+    features = table.drop(columns=[columns.label], errors="ignore")
+    wrong = [str(name) for name in features.columns if features[name].dtype.kind not in "iufb"]
+    if wrong:
+        raise InputError(
+            f"data {path}: column '{wrong[0]}' is not numeric; tables take numbers and one label column ('{columns.label}')"
+        )
+    values = features.to_numpy(dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"data {path}: {int((~np.isfinite(values)).sum())} cells are empty or not finite; fill or drop them"
+        )
+    return Rows(values=values, labels=labels)
+
+
+def read_images(path: Path) -> Rows:
+    """Images of an idx or npz file as they are stored, first axis: images.
+
+    Raises:
+        InputError: the file is damaged or of another kind.
+    """
+    kind = kind_of(path)
+    if kind == "idx":
+        return Rows(values=read_idx(path))
+    if kind == "npz":
+        return _read_npz(path)
+    raise InputError(f"data {path} holds no images. Allowed: idx (also .gz) and npz")
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Labels from a file of their own: idx, or one a line.
+
+    Raises:
+        InputError: the file is missing, damaged or empty.
+    """
+    if "idx" in path.name:
+        return tuple(str(label) for label in read_idx(path).reshape(-1).tolist())
+    return tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+
+
+def read_idx(path: Path) -> NDArray[Any]:
+    """Read an idx file (two zero bytes, type, rank, big-endian sizes, data).
+
+    Raises:
+        InputError: it is no idx file, or shorter or longer than its header says.
+    """
+    content = read_bytes(path)
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:  # noqa: PLR2004 - the header's length
+        raise InputError(f"data {path} is not an idx file: its first bytes are {content[:4].hex(' ')}")
+    rank, dtype = content[3], np.dtype(_IDX_TYPES[content[2]])
+    start = 4 + 4 * rank
+    if len(content) < start:
+        raise InputError(f"data {path} is cut short in its header")
+    shape = struct.unpack(f">{rank}I", content[4:start])
+    wanted = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if len(content) - start != wanted:
+        raise InputError(f"data {path}: its header promises {wanted} bytes of data, it has {len(content) - start}")
+    return np.frombuffer(content, dtype, offset=start).reshape(shape)
+
+
+def _read_npz(path: Path) -> Rows:
+    """Arrays x (or the only one) and y of an npz file; pickled objects are refused."""
+    read_bytes(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = list(file)
+            values = file["x" if "x" in names else names[0]]
+            labels = file["y"] if "y" in names else None
+    except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
+        raise InputError(
+            f"data {path} is not a readable npz file ({error}); it needs an array x and, for labels, y"
+        ) from error
+    except Exception as error:
+        raise InputError(f"data {path} is not a readable npz file: {error}") from error
+    if not len(values):
+        raise InputError(f"data {path} has no rows")
+    return Rows(values=values, labels=None if labels is None else tuple(str(label) for label in labels.tolist()))
+
+
+def _read_table(path: Path) -> Any:
+    import pandas
+
+    kind = kind_of(path)
+    if kind not in TABLES:
+        raise InputError(f"data {path} is not a table. Allowed here: {', '.join(TABLES)} (also .gz)")
+    if kind == ".parquet":
+        content: Any = path
+        read_bytes(path)
+    else:
+        import io
+
+        content = io.StringIO(read_text(path))
+    try:
+        if kind == ".parquet":
+            table = pandas.read_parquet(content)
+        elif kind == ".jsonl":
+            table = pandas.read_json(content, lines=True, convert_dates=False)
+        else:
+            table = pandas.read_csv(content, sep="\t" if kind == ".tsv" else ",", keep_default_na=True)
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(f"data {path} is not a readable {kind[1:]} file: {str(error).splitlines()[0]}") from error
+    if not len(table):
+        raise InputError(f"data {path} has no rows")
+    return table
+
+
+def _column(table: Any, name: str, path: Path) -> Any:
+    if name not in table.columns:
+        raise InputError(f"data {path}: {one_of('column', name, map(str, table.columns))}. Set workload.columns.")
+    return table[name]
+
+
+def _labels(table: Any, name: str, path: Path) -> tuple[str, ...]:
+    """The label column as texts; whole numbers without a fraction."""
+    column = table[name]
+    missing = int(column.isna().sum())
+    if missing:
+        raise InputError(f"data {path}: {missing} rows have no label in column '{name}'; fill or drop them")
+    if column.dtype.kind == "f" and (column == column.round()).all():
+        column = column.astype(int)
+    return tuple(str(label) for label in column)

@@ -1,0 +1,298 @@
+"""Prepare a workload in a child process: from config and files to the arrays that are weighed (base.py)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...optimize.errors import ConfigError, InputError
+from ...optimize.files import sha256_of_json
+from ...optimize.loading import describe, read_source_signature, transformers_config
+from ...optimize.model import Signature
+from ...optimize.source import Source, SourceKind
+from ..child import Progress
+from ..config import MeasureConfig, WorkloadConfig
+from . import builtin
+from .base import Part, Prepared
+from .data import Rows, read_images, read_labels, read_text, read_texts, read_values
+from .drawn import draw
+from .encode import images, load_tokenizer, numbers, tokens
+from .fake import prepare_fake
+from .labels import class_names_of, encode
+from .text_windows import prompts_of, windows_of
+
+_EXCERPT = 200
+_OVERLAP_REFUSED = 0.5
+
+
+def prepare(
+    config: WorkloadConfig, measure: MeasureConfig, folder: Path, progress: Progress, *, base: Path
+) -> Prepared:
+    """Prepare a workload in `folder`; relative paths of the config are meant against `base`.
+
+    Raises:
+        ConfigError, InputError: the config or its files cannot be meant.
+    """
+    if config.builtin is not None:
+        return prepare_builtin(config, measure, folder, progress)
+    model = str(config.model)
+    if model.endswith(".fake.json"):
+        return prepare_fake(config, base / model, folder)
+    source = source_of(config, base)
+    signature = read_source_signature(source)
+    if config.data is None:
+        return draw(config, source, signature, measure, folder)
+    if source.task == "text-generation":
+        return prepare_generator(config, measure, source, base / config.data, folder)
+    return prepare_classifier(config, measure, source, signature, folder, progress, base)
+
+
+def prepare_builtin(config: WorkloadConfig, measure: MeasureConfig, folder: Path, progress: Progress) -> Prepared:
+    """Make (or take from the cache) a built-in workload's model and data, then prepare them as any other."""
+    if config.data is not None:
+        raise ConfigError(
+            "own data for a built-in workload is not available yet; give model and task instead of builtin"
+        )
+    made = builtin(str(config.builtin)).make(config.seed, progress)
+    if made.source.task == "text-generation":
+        return prepare_generator(config, measure, made.source, made.evaluation_file, folder)
+    signature = read_source_signature(made.source)
+    material = Material(config, measure, made.source, signature, folder)
+    return material.write(made.evaluation, made.calibration, made.class_names)
+
+
+def source_of(config: WorkloadConfig, base: Path) -> Source:
+    """The source of the config's model: an .onnx file, a factory, a transformers folder, or a hub id."""
+    model, task = str(config.model), config.task
+    if task is None:
+        raise ConfigError("workload.task is missing")
+    path = base / model
+    kind: SourceKind = "transformers"
+    if model.endswith(".onnx"):
+        return describe("onnx", str(path), task)
+    if ":" in model and not path.exists():
+        return describe("module", model, task, search_path=str(base.absolute()))
+    if path.is_file():
+        raise InputError(
+            f"model {path} is a file of another kind. Allowed: .onnx, a transformers folder, package.module:factory"
+        )
+    return describe(kind, str(path) if path.exists() else model, task)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What turns rows into a classifier's arrays: its config, source and signature."""
+
+    config: WorkloadConfig
+    measure: MeasureConfig
+    source: Source
+    signature: Signature
+    folder: Path
+    tokenizer: str | None = None
+
+    def write(self, evaluation: Rows, calibration: Rows | None, names: Sequence[str] | None = None) -> Prepared:
+        """Encode and write both parts and prepared.json."""
+        evaluation = self._limited(evaluation)
+        names = tuple(names) if names else self._class_names(evaluation)
+        self._write_part("evaluation", evaluation, names)
+        notices: list[str] = []
+        if calibration is not None:
+            self._write_part("calibration", calibration, names)
+            notices += self._overlap()
+        excerpts = [text[:_EXCERPT] for text in evaluation.texts or ()]
+        if excerpts:
+            (self.folder / "evaluation" / "excerpts.json").write_text(json.dumps(excerpts), encoding="utf-8")
+        if evaluation.labels is None:
+            notices.append("The evaluation data has no labels: accuracy not judged.")
+        prepared = Prepared(
+            folder=self.folder,
+            name=self.config.name,
+            task=self.source.task,
+            kind="classifier",
+            source=self.source,
+            class_names=names,
+            lengths=self._lengths(),
+            examples=len(evaluation),
+            drawn=False,
+            fixed_batch=self.signature.inputs[0].fixed_batch if self.signature.inputs else None,
+            data_sha256=self._hash("evaluation"),
+            calibration_sha256=self._hash("calibration") if calibration is not None else None,
+            notices=tuple(notices),
+        )
+        prepared.write()
+        return prepared
+
+    def _limited(self, rows: Rows) -> Rows:
+        """At most max_examples rows: a seeded draw, in the order of the file."""
+        limit = self.config.max_examples
+        if limit is None or len(rows) <= limit:
+            return rows
+        chosen = np.random.default_rng(self.config.seed).choice(len(rows), limit, replace=False)
+        return rows.take(np.sort(chosen))
+
+    def _class_names(self, rows: Rows) -> tuple[str, ...]:
+        named: list[str] | None = None
+        if self.source.kind == "transformers":
+            named = list(transformers_config(self.source.reference).id2label.values())
+        return class_names_of(rows.labels, named, None) if rows.labels is not None else tuple(named or ())
+
+    def _lengths(self) -> tuple[int, ...]:
+        if self.source.task != "text-classification":
+            return (0,)
+        fixed = [spec.shape[1] for spec in self.signature.inputs if len(spec.shape) > 1]
+        wanted = {size for size in fixed if isinstance(size, int)}
+        if wanted and set(self.measure.sequence_lengths) != wanted:
+            raise ConfigError(f"the model takes sequences of {sorted(wanted)} only; set measure.sequence_lengths so")
+        return self.measure.sequence_lengths
+
+    def _write_part(self, part: Part, rows: Rows, names: Sequence[str]) -> None:
+        for length in self._lengths():
+            place = self.folder / part / str(length)
+            place.mkdir(parents=True)
+            for name, array in self._encode(rows, length).items():
+                np.save(place / f"{name}.npy", array)
+        if rows.labels is not None:
+            np.save(self.folder / part / "labels.npy", encode(rows.labels, names))
+
+    def _encode(self, rows: Rows, length: int) -> dict[str, NDArray[Any]]:
+        if rows.texts is not None:
+            folder = self.tokenizer or self.source.reference
+            return dict(tokens(load_tokenizer(folder), rows.texts, length, self.signature))
+        if len(self.signature.inputs) != 1 or rows.values is None:
+            names = [spec.name for spec in self.signature.inputs]
+            raise InputError(
+                f"the model has {len(names)} inputs ({', '.join(names)}); images and tables are given to exactly one"
+            )
+        spec = self.signature.inputs[0]
+        if self.source.task == "image-classification":
+            return dict(images(rows.values, self.config.preprocess, spec))
+        return dict(numbers(rows.values, spec))
+
+    def _overlap(self) -> list[str]:
+        """Refuse calibration rows that are mostly the evaluation's; tell of a few."""
+        length = str(max(self._lengths()))
+        evaluation, calibration = (_row_hashes(self.folder / part / length) for part in ("evaluation", "calibration"))
+        shared = len([row for row in calibration if row in set(evaluation)])
+        if shared > _OVERLAP_REFUSED * len(calibration):
+            raise InputError(
+                f"the calibration data is the evaluation data: {shared} of its {len(calibration)} rows are evaluated too. "
+                "Give other rows, such as those the model was trained on."
+            )
+        return [f"{shared} of {len(calibration)} calibration rows are evaluated too."] if shared else []
+
+    def _hash(self, part: Part) -> str:
+        return hash_of_arrays(self.folder / part)
+
+
+def hash_of_arrays(folder: Path) -> str:
+    """The hash of every array file below a folder."""
+    from ...optimize.files import sha256_of_file
+
+    return sha256_of_json(
+        [[str(path.relative_to(folder)), sha256_of_file(path)] for path in sorted(folder.rglob("*.npy"))]
+    )
+
+
+def _row_hashes(folder: Path) -> list[bytes]:
+    arrays = [np.load(path) for path in sorted(folder.glob("*.npy"))]
+    return [b"".join(array[row].tobytes() for array in arrays) for row in range(len(arrays[0]))]
+
+
+def prepare_classifier(
+    config: WorkloadConfig,
+    measure: MeasureConfig,
+    source: Source,
+    signature: Signature,
+    folder: Path,
+    progress: Progress,
+    base: Path,
+) -> Prepared:
+    """Read, check and encode the files of a classifier."""
+    data = base / str(config.data)
+    calibration = base / config.calibration if config.calibration else None
+    if calibration is not None and calibration.resolve() == data.resolve():
+        raise InputError(
+            f"calibration and data are the same file {data}; calibrate on other rows, such as the training data"
+        )
+    tokenizer = str(base / config.tokenizer) if config.tokenizer else None
+    if source.task == "text-classification" and source.kind != "transformers" and tokenizer is None:
+        raise ConfigError(f"a text model without a tokenizer of its own ({source.reference}) needs workload.tokenizer")
+    progress(0.2, "reading the data")
+    evaluation = _read(config, data, base / config.labels if config.labels else None)
+    rows = None
+    if calibration is not None:
+        rows = _read(config, calibration, base / config.calibration_labels if config.calibration_labels else None)
+    progress(0.5, "encoding the data")
+    return Material(config, measure, source, signature, folder, tokenizer).write(evaluation, rows)
+
+
+def _read(config: WorkloadConfig, data: Path, labels: Path | None) -> Rows:
+    if config.task == "text-classification":
+        rows = read_texts(data, config.columns)
+    elif config.task == "image-classification":
+        rows = read_images(data)
+    else:
+        rows = read_values(data, config.columns)
+    if not len(rows):
+        raise InputError(f"data {data} has no rows")
+    if labels is not None:
+        rows = Rows(rows.values, rows.texts, read_labels(labels))
+    if rows.labels is not None and len(rows.labels) != len(rows):
+        raise InputError(f"{labels or data} has {len(rows.labels)} labels for {len(rows)} rows of {data}")
+    return rows
+
+
+def prepare_generator(
+    config: WorkloadConfig, measure: MeasureConfig, source: Source, data: Path, folder: Path
+) -> Prepared:
+    """Cut the data's text into prompts and scoring windows of tokens."""
+    if source.kind != "transformers":
+        raise ConfigError("text-generation takes a transformers folder or hub id as model")
+    tokenizer = load_tokenizer(
+        data.parent if config.tokenizer is None and config.builtin else config.tokenizer or source.reference
+    )
+    text = (
+        read_text(data)
+        if data.suffix in (".txt", ".gz") and ".txt" in data.suffixes
+        else "\n".join(read_texts(data, config.columns).texts or ())
+    )
+    ids = np.array(tokenizer(text)["input_ids"], dtype=np.int64)
+    limit = getattr(transformers_config(source.reference).get_text_config(), "max_position_embeddings", None)
+    random = np.random.default_rng(config.seed)
+    for length in measure.prompt_lengths:
+        if limit is not None and length + measure.max_new_tokens > limit:
+            raise ConfigError(
+                f"prompt {length} + max_new_tokens {measure.max_new_tokens} is over the model's {limit} positions"
+            )
+        _write_tokens(folder / "evaluation" / str(length), prompts_of(ids, length, random))
+    scored = windows_of(ids, limit, config.max_examples)
+    _write_tokens(folder / "scoring" / "0", scored)
+    prepared = Prepared(
+        folder=folder,
+        name=config.name,
+        task="text-generation",
+        kind="decoder",
+        source=source,
+        class_names=(),
+        lengths=measure.prompt_lengths,
+        examples=len(scored),
+        drawn=False,
+        fixed_batch=None,
+        data_sha256=hash_of_arrays(folder),
+        calibration_sha256=None,
+        notices=(
+            f"Perplexity is over {len(scored)} windows of {scored.shape[1]} tokens, each scored from its second token.",
+        ),
+    )
+    prepared.write()
+    return prepared
+
+
+def _write_tokens(folder: Path, ids: NDArray[np.int64]) -> None:
+    folder.mkdir(parents=True)
+    np.save(folder / "input_ids.npy", ids)
+    np.save(folder / "attention_mask.npy", np.ones_like(ids))

@@ -1,0 +1,114 @@
+"""What a backend answers: can it run here, how is an artifact made, how is it opened, what is in it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..model import Batch, Form, Model, Signature
+from ..recipe import StepConfig
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can run here; where not, why, and the command that would make it available."""
+
+    usable: bool
+    reason: str = ""
+    remedy: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """How an artifact is opened: compute threads, and the execution provider asked for (backend's default when None)."""
+
+    threads: int = 1
+    provider: str | None = None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Proof of what an artifact is, read from the artifact itself.
+
+    `ok` is False where it is not what its precision says, and `reason` then says what was found instead.
+    """
+
+    ok: bool
+    reason: str = ""
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    """Operators (or module classes) by type."""
+    weight_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of weights by data type."""
+    parameters: int = 0
+    sparsity: float = 0.0
+    """Share of exact zeros among the parameters, 0 to 1."""
+    providers: tuple[str, ...] = ()
+    """What really runs it, in order of preference."""
+
+
+class Predictor(Protocol):
+    """An opened classifier. Only `infer` is timed: native tensors in, native tensors out, device work finished."""
+
+    clock_ns: Callable[[], int]
+
+    def load(self, batch: Batch) -> Any:
+        """Turn named arrays into the backend's own tensors (not timed)."""
+
+    def infer(self, tensors: Any) -> Any:
+        """Run the model once."""
+
+    def arrays(self, outputs: Any) -> dict[str, NDArray[Any]]:
+        """Turn the backend's outputs into named arrays, floats as float32 (not timed)."""
+
+    def close(self) -> None:
+        """Give back what was opened."""
+
+
+class Decoder(Protocol):
+    """An opened generator with a key/value cache; bench/generation.py owns the loop and the timestamps."""
+
+    clock_ns: Callable[[], int]
+
+    def step(
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], past: Any | None
+    ) -> tuple[NDArray[np.float32], Any]:
+        """Feed `ids` (batch, new) after `past` (None: empty cache); `mask` is (batch, past + new), 0 for padding.
+
+        Returns the logits (batch, new, vocabulary) and the cache that now holds past + new positions.
+        """
+
+    def close(self) -> None:
+        """Give back what was opened."""
+
+
+Opened = Predictor | Decoder
+
+
+class Backend(Protocol):
+    """One inference library. `form` is the form of model that its artifacts are made from."""
+
+    name: str
+    form: Form
+    precisions: tuple[str, ...]
+
+    def availability(self) -> Availability:
+        """Say whether it can run here (cheaply: no model is loaded)."""
+
+    def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
+        """The steps that `precision` alone stands for, for this model; empty for the source's own precision."""
+
+    def build(self, model: Model, folder: Path) -> tuple[str, ...]:
+        """Write the artifact into `folder` and return its file names, the main one first."""
+
+    def open(self, folder: Path, files: tuple[str, ...], signature: Signature, options: OpenOptions) -> Opened:
+        """Open an artifact for inference. Raises BuildError where another provider than the one asked for would run it."""
+
+    def audit(self, folder: Path, files: tuple[str, ...], precision: str) -> Audit:
+        """Read from the artifact what it is."""
+
+    def note(self, precision: str, steps: tuple[StepConfig, ...]) -> str:
+        """What a row should honestly say where no gain is to be expected on this machine; empty otherwise."""

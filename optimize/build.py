@@ -1,0 +1,256 @@
+"""Build a variant: load, apply each step, verify or discard, write the artifact, audit it, verify once more."""
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .adoption import adopt
+from .artifact import Written, need_usable, seal, tools
+from .backends import backend
+from .backends.base import Backend
+from .cache import ArtifactCache, Tell
+from .cpu import int8_target
+from .errors import BuildError, ConfigError, one_of
+from .files import sha256_of_json
+from .model import Examples, Form, Model, OnnxModel, TorchModel
+from .origin import Origin, origin_of
+from .parity import Reference, reference_of
+from .recipe import Recipe, StepConfig
+from .source import Source, Task
+from .techniques import technique
+from .variant import StepRecord, Variant
+
+__all__ = ["adopt", "cache_key", "optimize"]
+
+ARTIFACT_SCHEMA = 1
+"""Part of every cache key; raised when the same recipe would be built otherwise."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is built, from what, on what it is checked, and where it is kept."""
+
+    origin: Origin
+    recipe: Recipe
+    examples: Examples
+    cache: ArtifactCache
+    tell: Tell
+
+    @property
+    def backend(self) -> Backend:
+        return backend(self.recipe.backend)
+
+
+@dataclass(frozen=True)
+class _State:
+    """A build under way.
+
+    `exact` holds until a step trades accuracy. `elsewhere` is what the steps that were taken from the cache had cost,
+    less the time that taking them took, in seconds.
+    """
+
+    model: Model
+    reference: Reference
+    exact: bool = True
+    records: tuple[StepRecord, ...] = ()
+    elsewhere: float = 0.0
+
+
+def optimize(
+    model: Any,
+    recipe: Recipe | str,
+    *,
+    examples: Examples,
+    cache: ArtifactCache | None = None,
+    task: Task | None = None,
+    progress: Tell | None = None,
+) -> Variant:
+    """Build the variant of a model that a recipe describes, or take it from the cache; in this process.
+
+    Args:
+        model: a `Source`, a transformers folder or hub id, an .onnx file, `package.module:factory`, or a torch module.
+        recipe: a `Recipe`, or `backend-precision` in words, such as `onnxruntime-int8`.
+        examples: real inputs on which every step is verified, and calibration data.
+        cache: where variants are kept; default: the user's cache folder.
+        task: what the model is for; default: told from the model's config or from its inputs.
+        progress: is told of every step that is really done; of nothing where the cache had it all.
+
+    Raises:
+        ConfigError: the recipe's steps cannot follow each other, do not fit the backend, or lack calibration data.
+        InputError: the model cannot be loaded or cannot be run on the probes.
+        NotAvailableYetError: a later release builds this precision for the backend.
+        UnavailableError: this machine cannot run the backend; the text says why and what would help.
+        BuildError: a step failed, or the result is not what its name says; nothing is cached.
+    """
+    chosen = _named_recipe(recipe) if isinstance(recipe, str) else recipe
+    need_usable(backend(chosen.backend))
+    origin = origin_of(model, task, examples.probes)
+    _check_recipe(origin.source, chosen, examples)
+    return _built(_Job(origin, chosen, examples, cache or ArtifactCache(), progress or _silent))
+
+
+def _named_recipe(name: str) -> Recipe:
+    backend_name, _, precision = name.rpartition("-")
+    return Recipe.from_dict({"backend": backend_name, "precision": precision})
+
+
+def _check_recipe(source: Source, recipe: Recipe, examples: Examples) -> None:
+    """Refuse, before anything is built, steps that cannot follow each other or that lack their data."""
+    made_by = backend(recipe.backend)
+    if recipe.precision not in made_by.precisions:
+        raise ConfigError(one_of(f"precision of backend {recipe.backend}", recipe.precision, made_by.precisions))
+    forms: dict[str, Form] = {"onnx": "onnx", "fake": "fake"}
+    form = forms.get(source.kind, "module")
+    for step in recipe.steps:
+        form = _form_after(step, form, made_by)
+        if technique(step.use).needs_calibration and not examples.calibration:
+            raise ConfigError(f"step '{step.use}' needs calibration data: set [workload] calibration to a file of it")
+    if made_by.form == "module" and form == "onnx":
+        raise ConfigError(f"backend {made_by.name} needs a torch model; an ONNX graph cannot be turned back into one")
+
+
+def _form_after(step: StepConfig, form: Form, made_by: Backend) -> Form:
+    """The form of the model after a step, which takes it as that form already or can have it exported to it."""
+    needed = technique(step.use).form
+    if form == "fake":
+        raise ConfigError(f"step '{step.use}' cannot be applied to a fake model")
+    if needed == "module" and form == "onnx":
+        raise ConfigError(
+            f"step '{step.use}' changes a torch module, but here the model is an ONNX graph already; "
+            "put it before the steps on ONNX graphs, and start from a torch model"
+        )
+    if needed == "onnx" and made_by.form == "module":
+        raise ConfigError(
+            f"step '{step.use}' changes an ONNX graph, of which backend {made_by.name} has no use; leave it out"
+        )
+    return needed
+
+
+def cache_key(source: Source, recipe: Recipe, examples: Examples) -> str:
+    """The hash of all that decides an artifact.
+
+    That is the model, the recipe, the calibration data where a step uses it, the tools' versions, and the processor's kind
+    of 8-bit arithmetic, which decides the defaults of quantization.
+    """
+    calibration = examples.calibration_sha256 if _calibrates(recipe.steps) else None
+    parts = [ARTIFACT_SCHEMA, source.sha256, source.task, recipe.to_dict(), calibration, tools(), int8_target()]
+    return sha256_of_json(parts)[:32]
+
+
+def _calibrates(steps: tuple[StepConfig, ...]) -> bool:
+    return any(technique(step.use).needs_calibration for step in steps)
+
+
+def _built(job: _Job) -> Variant:
+    key = cache_key(job.origin.source, job.recipe, job.examples)
+    with job.cache.locked(key, job.tell):
+        found = job.cache.get(key, job.tell)
+        if found is None:
+            with tempfile.TemporaryDirectory(prefix="weighbridge-") as name:
+                _build(job, key, Path(name))
+            found = job.cache.get(key)
+    if found is None:
+        raise BuildError(
+            f"the artifact vanished from {job.cache.root} while it was built; build again without clearing the cache"
+        )
+    return found
+
+
+def _build(job: _Job, key: str, folder: Path) -> None:
+    started = time.perf_counter()
+    job.tell("loading the model")
+    model = job.origin.load()
+    steps = job.recipe.steps or job.backend.default_steps(job.recipe.precision, model)
+    state, left = _from_dense_export(job, _State(model, reference_of(model, job.examples.probes)), steps)
+    for step in left:
+        job.tell(step.use)
+        state = _applied(step, _in_form(technique(step.use).form, state, job, folder), job, folder)
+    state = _in_form(job.backend.form, state, job, folder)
+    job.tell("writing, auditing and checking the artifact")
+    with job.cache.adding(key) as place:
+        written = _written(place, state, steps, job)
+        seal(
+            written,
+            lambda opened: state.reference.verify(opened, exact=state.exact),
+            lambda: time.perf_counter() - started + state.elsewhere,
+        )
+
+
+def _from_dense_export(
+    job: _Job, state: _State, steps: tuple[StepConfig, ...]
+) -> tuple[_State, tuple[StepConfig, ...]]:
+    """Where steps on ONNX graphs follow, go on from the FP32 variant, which is exported once for all of them."""
+    on_module = tuple(step for step in steps if technique(step.use).form == "module")
+    if not isinstance(state.model, TorchModel) or len(on_module) == len(steps):
+        return state, steps
+    asked = time.perf_counter()
+    dense = _built(replace(job, recipe=Recipe(job.recipe.backend, "fp32", on_module)))
+    taken = time.perf_counter() - asked
+    manifest = dense.manifest
+    state = replace(
+        state,
+        model=OnnxModel(dense.folder / manifest.files[0], manifest.signature),
+        exact=all(technique(step.use).exact for step in on_module),
+        records=manifest.steps,
+        elsewhere=manifest.build_seconds - taken,
+    )
+    return state, steps[len(on_module) :]
+
+
+def _in_form(form: Form, state: _State, job: _Job, folder: Path) -> _State:
+    """Export the module where an ONNX graph is wanted; anything else is in its form already."""
+    if form != "onnx" or not isinstance(state.model, TorchModel):
+        return state
+    from .onnx_export import export
+
+    job.tell("export to ONNX")
+    exported = export(state.model, state.reference.probes, _new_folder(folder) / "model.onnx")
+    return _verified(state, exported, "export", {"use": "export"}, {}, exact=True)
+
+
+def _applied(step: StepConfig, state: _State, job: _Job, folder: Path) -> _State:
+    using = technique(step.use)
+    result = using.apply(state.model, step, job.examples, _new_folder(folder))
+    return _verified(state, result.model, step.use, step.to_dict(), result.details, exact=using.exact)
+
+
+def _new_folder(folder: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=folder))
+
+
+def _verified(
+    state: _State, model: Model, name: str, step: dict[str, Any], details: dict[str, Any], *, exact: bool
+) -> _State:
+    """The state after a step whose model answers well enough.
+
+    Raises:
+        BuildError: it does not; the step is rolled back, and with it the variant that asked for it.
+    """
+    exact = exact and state.exact
+    try:
+        parity = state.reference.verify_model(model, exact=exact)
+    except BuildError as error:
+        raise BuildError(f"step '{name}' was rolled back: {error}") from error
+    record = StepRecord(step, "applied", details=details, parity=parity)
+    return replace(state, model=model, exact=exact, records=(*state.records, record))
+
+
+def _written(folder: Path, state: _State, steps: tuple[StepConfig, ...], job: _Job) -> Written:
+    return Written(
+        folder=folder,
+        files=job.backend.build(state.model, folder),
+        backend=job.backend,
+        precision=job.recipe.precision,
+        recipe=job.recipe.to_dict(),
+        source=job.origin.source,
+        signature=state.model.signature,
+        calibration_sha256=job.examples.calibration_sha256 if _calibrates(steps) else None,
+        steps=state.records,
+        note=job.backend.note(job.recipe.precision, steps),
+    )
+
+
+def _silent(text: str) -> None:
+    del text

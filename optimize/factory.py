@@ -1,0 +1,115 @@
+"""Modules made by a user's factory, `package.module:factory`."""
+
+import contextlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .errors import InputError, first_line
+from .source import Source
+
+
+def make_module(source: Source) -> Any:
+    """Call the factory and, where given, load the weights into what it made.
+
+    The factory is called with torch's generator seeded, so that one without trained weights gives the same model in
+    every process.
+
+    Raises:
+        InputError: the factory is missing, raises or returns no module, or the weights do not fit.
+    """
+    import torch
+
+    with _importable(source.search_path), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        factory = getattr(_code(source), _names(source.reference)[1])
+        try:
+            module = factory()
+        except (Exception, SystemExit) as error:
+            raise InputError(f"the factory {source.reference} raised {first_line(error)}") from error
+    if not isinstance(module, torch.nn.Module):
+        raise InputError(
+            f"the factory {source.reference} returned {type(module).__name__}; it must return a torch.nn.Module"
+        )
+    if source.weights is not None:
+        load_weights(module, Path(source.weights), source.reference)
+    return module
+
+
+def load_weights(module: Any, path: Path, reference: str) -> None:
+    """Load a safetensors file into a module, tied weights included.
+
+    Raises:
+        InputError: the file is missing or damaged, or its tensors are not the module's.
+    """
+    from safetensors.torch import load_model
+
+    if not path.is_file():
+        raise InputError(f"the weights {path} are not a file; give a .safetensors file")
+    try:
+        load_model(module, str(path))
+    except Exception as error:
+        raise InputError(f"the weights {path} do not fit the module of {reference}: {first_line(error)}") from error
+
+
+def source_files(source: Source) -> tuple[Path, ...]:
+    """The Python files that a factory is written in: the module that is named, and the one that defines it."""
+    with _importable(source.search_path):
+        code = _code(source)
+    defined_in = getattr(getattr(code, _names(source.reference)[1]), "__module__", None)
+    modules = (code, sys.modules.get(str(defined_in)))
+    files = {module.__file__ for module in modules if module is not None and getattr(module, "__file__", None)}
+    return tuple(Path(file) for file in sorted(filter(None, files)))
+
+
+def _names(reference: str) -> tuple[str, str]:
+    name, _, attribute = reference.partition(":")
+    if not name or not attribute:
+        raise InputError(f"model '{reference}' is no factory; write package.module:factory")
+    return name, attribute
+
+
+def _code(source: Source) -> ModuleType:
+    """Import the factory's module."""
+    name, attribute = _names(source.reference)
+    try:
+        code = importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"the factory's module {name} cannot be imported: {first_line(error)}") from error
+    _refuse_namesake(code, name, source.search_path)
+    if not callable(getattr(code, attribute, None)):
+        raise InputError(
+            f"module {name} ({getattr(code, '__file__', 'built in')}) has no function '{attribute}'; "
+            "give the name of a function that returns the model"
+        )
+    return code
+
+
+def _refuse_namesake(code: ModuleType, name: str, search_path: str | None) -> None:
+    """Refuse a module that was imported from elsewhere before and hides the one on the search path."""
+    if search_path is None:
+        return
+    wanted = Path(search_path, *name.split("."))
+    files = [path.resolve() for path in (wanted.with_suffix(".py"), wanted / "__init__.py") if path.is_file()]
+    loaded = getattr(code, "__file__", None)
+    if files and loaded and Path(loaded).resolve() not in files:
+        raise InputError(f"module {name} of {search_path} is hidden by {loaded}, imported before it; rename the module")
+
+
+@contextlib.contextmanager
+def _importable(search_path: str | None) -> Iterator[None]:
+    """Have the factory's folder first on the import path while the block runs."""
+    if search_path is None:
+        yield
+        return
+    importlib.invalidate_caches()
+    sys.path.insert(0, search_path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the user's code may have taken it away itself
+            sys.path.remove(search_path)

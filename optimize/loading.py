@@ -1,0 +1,249 @@
+"""Load a trained model from where it is, and say what decides its outputs."""
+
+import hashlib
+import inspect
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError, NotAvailableYetError, first_line
+from .factory import make_module, source_files
+from .files import sha256_of_file, sha256_of_json
+from .model import CacheSpec, FakeModel, Model, OnnxModel, Signature, TensorSpec, TorchModel
+from .onnx_files import external_files, read_signature, read_valid
+from .quiet import quiet
+from .source import Source, SourceKind, Task
+
+_WEIGHTS = ("*.safetensors", "*.bin", "*.index.json")
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+
+def describe(
+    kind: SourceKind,
+    reference: str,
+    task: Task,
+    *,
+    search_path: str | None = None,
+    weights: str | None = None,
+    input_names: tuple[str, ...] = (),
+) -> Source:
+    """Make the source of a model, with the hash of everything that decides its outputs.
+
+    Raises:
+        InputError: the files or the factory are missing or damaged.
+    """
+    bare = Source(kind, reference, task, "", _absolute(search_path), _absolute(weights), input_names)
+    return replace(bare, sha256=_sha256(bare))
+
+
+def _absolute(path: str | None) -> str | None:
+    """An artifact is opened again in another process, whose current folder may be another."""
+    return str(Path(path).absolute()) if path is not None else None
+
+
+def _sha256(source: Source) -> str:
+    if source.kind == "transformers":
+        return _sha256_of_folder(transformers_folder(source.reference))
+    if source.kind == "module":
+        return _sha256_of_module(source)
+    if source.kind == "onnx":
+        files = [source.path, *(source.path.parent / name for name in external_files(source.path))]
+        return sha256_of_json([sha256_of_file(path) for path in files])
+    _need_file(source.path)
+    return sha256_of_file(source.path)
+
+
+def _sha256_of_folder(folder: Path) -> str:
+    files = [folder / "config.json", *(path for pattern in _WEIGHTS for path in sorted(folder.glob(pattern)))]
+    return sha256_of_json([[path.name, sha256_of_file(path)] for path in files])
+
+
+def _sha256_of_module(source: Source) -> str:
+    """The factory's code, and every tensor of its state with name, type and shape."""
+    module = make_module(source)
+    digest = hashlib.sha256()
+    for path in source_files(source):
+        digest.update(path.read_bytes())
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {getattr(value, 'dtype', '')} {getattr(value, 'shape', value)}".encode())
+        digest.update(_bytes_of(value))
+    return digest.hexdigest()
+
+
+def _bytes_of(value: Any) -> bytes:
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return b""
+    raw: bytes = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return raw
+
+
+def load(source: Source) -> Model:
+    """Load the model in evaluation mode on the CPU, with its signature.
+
+    Raises:
+        InputError: the files are missing or damaged, or the factory raises or returns no module.
+        NotAvailableYetError: a decoder as an ONNX file, or a transformers model for images or tables.
+    """
+    if source.kind == "onnx":
+        return _load_onnx(source)
+    if source.kind == "fake":
+        return _load_fake(source)
+    if source.kind == "transformers":
+        return _load_transformers(source)
+    return _load_module(source)
+
+
+def read_source_signature(source: Source) -> Signature:
+    """The signature of a source, without loading the weights of a transformers model; raises as `load` does."""
+    if source.kind != "transformers":
+        return load(source).signature
+    config = transformers_config(source.reference)
+    return decoder_signature(config) if source.task == "text-generation" else classifier_signature(config)
+
+
+def _load_onnx(source: Source) -> OnnxModel:
+    model = read_valid(source.path)
+    if source.task == "text-generation":
+        raise NotAvailableYetError("a generator as an .onnx file is not available yet; give its transformers folder")
+    return OnnxModel(source.path, read_signature(model))
+
+
+def _load_fake(source: Source) -> FakeModel:
+    from .backends.fake_backend import read_behaviour, signature_of
+
+    behaviour = read_behaviour(source.path)
+    return FakeModel(json.loads(behaviour.model_dump_json()), signature_of(behaviour))
+
+
+def _need_file(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(
+            f"model {path} is not a file; give a transformers folder, an .onnx file or package.module:factory"
+        )
+
+
+def _load_module(source: Source) -> TorchModel:
+    module = make_module(source).eval().to("cpu")
+    names = source.input_names or required_inputs(module)
+    if not names:
+        raise InputError(
+            f"the module of {source.reference} names no input in its forward; write forward(self, x) or the like"
+        )
+    inputs = tuple(TensorSpec(name, "", ("batch",)) for name in names)
+    return TorchModel(module, Signature("classifier", inputs, ("logits",)), source)
+
+
+def required_inputs(module: Any) -> tuple[str, ...]:
+    """The parameters of forward that have no default."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    named = (each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY))
+    return tuple(each.name for each in named if each.default is each.empty)
+
+
+def takes_by_name(module: Any, names: tuple[str, ...]) -> bool:
+    """Whether forward can be given every input by its name; otherwise they are given in their order."""
+    parameters = inspect.signature(module.forward).parameters
+    return set(names) <= set(parameters) or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+def _load_transformers(source: Source) -> TorchModel:
+    import transformers
+
+    if source.task not in ("text-classification", "text-generation"):
+        raise NotAvailableYetError(
+            f"a transformers model for {source.task} is not available yet; give package.module:factory or an .onnx file"
+        )
+    generator = source.task == "text-generation"
+    auto = transformers.AutoModelForCausalLM if generator else transformers.AutoModelForSequenceClassification
+    module = _from_pretrained(auto, source, "eager" if generator else None)
+    config = module.config
+    if not generator and getattr(config, "use_cache", False):
+        config.use_cache = False  # a classifier reads its input once; the cache would be a useless output
+    signature = decoder_signature(config) if generator else classifier_signature(config)
+    return TorchModel(module.eval(), signature, source)
+
+
+def _from_pretrained(auto: Any, source: Source, attention: str | None) -> Any:
+    """Load weights as FP32; code that came with the model is never run, and pickles are read as weights only."""
+    folder = transformers_folder(source.reference)
+    try:
+        with quiet():
+            module, report = auto.from_pretrained(
+                folder,
+                dtype="float32",
+                attn_implementation=attention,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise InputError(f"{source.reference} cannot be loaded for {source.task}: {first_line(error)}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise InputError(
+            f"{source.reference} holds no trained weights for {', '.join(missing[:3])}{' ...' if missing[3:] else ''}: "
+            f"it was not saved from a model for {source.task}. Fine-tune and save such a model first."
+        )
+    return module
+
+
+def transformers_config(reference: str) -> Any:
+    """The config of a transformers model.
+
+    Raises:
+        InputError: it is missing or damaged, or names an architecture that transformers does not know.
+    """
+    import transformers
+
+    folder = transformers_folder(reference)
+    try:
+        with quiet():
+            return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise InputError(f"{reference}: its config.json cannot be used ({first_line(error)})") from error
+
+
+def transformers_folder(reference: str) -> Path:
+    """The folder of a transformers model: the reference itself, or the downloaded snapshot of a hub id.
+
+    Raises:
+        InputError: there is no such folder with a config.json, and no such hub id can be had.
+    """
+    folder = Path(reference)
+    if (folder / "config.json").is_file():
+        return folder
+    if folder.exists() or reference.startswith((".", "/", "~")) or reference.count("/") > 1:
+        lack = "it has no config.json" if folder.is_dir() else "there is no such folder"
+        raise InputError(f"{reference} is not a transformers folder: {lack}. Save the model with save_pretrained.")
+    import huggingface_hub
+
+    try:
+        with quiet():
+            return Path(huggingface_hub.snapshot_download(reference, allow_patterns=_HUB_FILES))
+    except Exception as error:
+        raise InputError(
+            f"{reference} is neither a folder with a config.json nor a hub id that can be had here: {first_line(error)}"
+        ) from error
+
+
+def classifier_signature(config: Any) -> Signature:
+    """The signature of a transformers sequence classifier: token ids, mask, and token types where it has them."""
+    names = ["input_ids", "attention_mask"]
+    if getattr(config, "type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
+    return Signature("classifier", tuple(_tokens(name) for name in names), ("logits",))
+
+
+def decoder_signature(config: Any) -> Signature:
+    """The signature of a transformers causal language model, with the shape of its cache."""
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    cache = CacheSpec(text.num_hidden_layers, heads, size)
+    return Signature("decoder", (_tokens("input_ids"), _tokens("attention_mask")), ("logits",), cache)
+
+
+def _tokens(name: str) -> TensorSpec:
+    return TensorSpec(name, "int64", ("batch", "sequence"))

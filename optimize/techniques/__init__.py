@@ -1,0 +1,70 @@
+"""One file a technique: a frozen config class, one function, and a `TECHNIQUE` that names them.
+
+A technique takes the model in one form (`module` or `onnx`) and returns it in the same form. Which parity it must keep is
+part of its description; `optimize/build.py` checks it after the step and rolls the step back where it fails.
+"""
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, one_of
+from ..model import Examples, Form, Model
+from ..recipe import StepConfig
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The changed model and what was done to it (`nodes_replaced`, `sparsity`, `parameters_removed`, ...)."""
+
+    model: Model
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Technique:
+    """One way to make a model lighter.
+
+    Attributes:
+        name: what a config says in `use`.
+        config: the step's config class.
+        form: the form of model that it takes and returns.
+        apply: (model, config, examples, folder) -> StepResult; new files go into `folder`. Raises BuildError where the
+            technique does not fit the model and ConfigError where it lacks something that the user can give.
+        exact: True where outputs may differ by rounding only, False where accuracy is traded.
+        needs_calibration: True where it cannot work without calibration data.
+    """
+
+    name: str
+    config: type[StepConfig]
+    form: Form
+    apply: Callable[[Model, Any, Examples, Path], StepResult]
+    exact: bool = False
+    needs_calibration: bool = False
+
+
+@functools.cache
+def _techniques() -> dict[str, Technique]:
+    modules = (importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__))
+    found: list[Technique] = [module.TECHNIQUE for module in modules]
+    return {each.name: each for each in found}
+
+
+def technique_names() -> tuple[str, ...]:
+    """The names of every technique, sorted."""
+    return tuple(sorted(_techniques()))
+
+
+def technique(name: str) -> Technique:
+    """Return the technique of that name.
+
+    Raises:
+        ConfigError: there is none; the text names the nearest.
+    """
+    if name not in _techniques():
+        raise ConfigError(one_of("technique", name, technique_names()))
+    return _techniques()[name]

@@ -1,0 +1,175 @@
+"""Static INT8 in ONNX Runtime: Q/DQ nodes with activation ranges learnt from calibration data, by target."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ..cpu import int8_target
+from ..errors import BuildError, ConfigError, first_line
+from ..model import Batch, Examples, Model, OnnxModel
+from ..onnx_files import nodes_of, read_signature, weights_of
+from ..onnx_folding import fold_weights
+from ..quiet import quiet
+from ..recipe import StepConfig
+from . import StepResult, Technique
+
+_OP_TYPES = ("Conv", "Gemm", "MatMul")
+
+
+class StaticInt8(StepConfig):
+    """How ranges are learnt, and for which processor the graph is made."""
+
+    use: ClassVar[str] = "static-int8"
+    calibration: Literal["minmax", "entropy", "percentile"] = Field(
+        "minmax", description="the whole range seen, the one that loses least information, or 99.999 % of the numbers"
+    )
+    samples: int = Field(256, ge=1, description="use at most so many calibration examples")
+    target: Literal["x86-vnni", "x86", "arm", "tensorrt"] = Field(
+        default_factory=int8_target, description="number formats; default: those of this processor"
+    )
+    per_channel: bool = Field(default=True, description="a scale for each output channel, or one for the whole weight")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Number formats that a processor multiplies fast: activations unsigned or signed, 7-bit weights, symmetry."""
+
+    unsigned_activations: bool
+    reduce_range: bool = False
+    symmetric_activations: bool = False
+    quantize_bias: bool = True
+
+
+TARGETS = {
+    "x86-vnni": Target(unsigned_activations=True),
+    "x86": Target(unsigned_activations=True, reduce_range=True),
+    "arm": Target(unsigned_activations=False),
+    "tensorrt": Target(unsigned_activations=False, symmetric_activations=True, quantize_bias=False),
+}
+
+
+def apply(model: Model, config: StaticInt8, examples: Examples, folder: Path) -> StepResult:
+    """Calibrate and quantize; products of two activations (attention) stay as they are.
+
+    Raises:
+        ConfigError: there is no calibration data.
+        BuildError: the quantizer refused the graph, or there is nothing in it to replace.
+    """
+    import onnx
+
+    if not isinstance(model, OnnxModel):
+        raise BuildError("static-int8 quantizes ONNX graphs only")
+    if not examples.calibration:
+        raise ConfigError("static-int8 needs calibration data: set [workload] calibration to a file of it")
+    path = folder / "model.onnx"
+    with quiet():
+        before = fold_weights(onnx.load(str(model.path)), transposes=True)
+    batches = _limited(examples.calibration, config.samples)
+    excluded = activation_products(before)
+    try:
+        with quiet():
+            _quantize(before, path, config, excluded, batches)
+    except Exception as error:
+        raise BuildError(f"static-int8: the quantizer refused the graph: {first_line(error)}") from error
+    replaced = _quantized_nodes(onnx.load(str(path)))
+    if not replaced:
+        raise BuildError(
+            f"static-int8 replaced no node; it can replace {', '.join(_OP_TYPES)} whose weights are constant"
+        )
+    used = sum(_rows(batch) for batch in batches)
+    return StepResult(
+        OnnxModel(path, model.signature),
+        {"nodes_replaced": replaced, "nodes_excluded": len(excluded), "samples": used, "target": config.target},
+    )
+
+
+def activation_products(graph: Any) -> list[str]:
+    """Names of the MatMul nodes neither of whose inputs is a constant."""
+    constants = {name for name, _ in weights_of(graph)}
+    products = (node for node in nodes_of(graph) if node.op_type == "MatMul")
+    return [node.name for node in products if not constants.intersection(node.input)]
+
+
+def _rows(batch: Batch) -> int:
+    return len(next(iter(batch.values())))
+
+
+def _limited(calibration: Sequence[Batch], samples: int) -> list[Batch]:
+    """The first batches, the last one cut, that hold `samples` rows together."""
+    batches: list[Batch] = []
+    left = samples
+    for batch in calibration:
+        if left > 0:
+            batches.append({name: array[:left] for name, array in batch.items()})
+            left -= _rows(batches[-1])
+    return batches
+
+
+def _quantize(graph: Any, path: Path, config: StaticInt8, excluded: list[str], batches: list[Batch]) -> None:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    methods = {
+        "minmax": CalibrationMethod.MinMax,
+        "entropy": CalibrationMethod.Entropy,
+        "percentile": CalibrationMethod.Percentile,
+    }
+    target = TARGETS[config.target]
+    quantize_static(
+        graph,
+        str(path),
+        _reader(batches, {spec.name: spec.dtype for spec in read_signature(graph).inputs}),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=list(_OP_TYPES),
+        nodes_to_exclude=excluded,
+        per_channel=config.per_channel,
+        reduce_range=target.reduce_range,
+        activation_type=QuantType.QUInt8 if target.unsigned_activations else QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=methods[config.calibration],
+        extra_options={
+            "ActivationSymmetric": target.symmetric_activations,
+            "WeightSymmetric": True,
+            "QuantizeBias": target.quantize_bias,
+            "CalibStridedMinMax": 1,
+        },
+    )
+
+
+def _reader(batches: list[Batch], dtypes: dict[str, str]) -> Any:
+    """A calibration reader that gives the batches one at a time, in the types that the graph takes.
+
+    Histograms would otherwise hold the activations of all batches at once, and fail where two batches differ in shape.
+    """
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._left: Iterator[Batch] = iter(())
+
+        def __len__(self) -> int:
+            return len(batches)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self._left = iter(batches[start_index:end_index])
+
+        def get_next(self) -> dict[str, Any] | None:
+            batch = next(self._left, None)
+            if batch is None:
+                return None
+            return {name: np.ascontiguousarray(batch[name], dtype=dtype) for name, dtype in dtypes.items()}
+
+    return Reader()
+
+
+def _quantized_nodes(graph: Any) -> dict[str, int]:
+    """Nodes of each type whose first two inputs come from DequantizeLinear."""
+    dequantized = {name for node in nodes_of(graph) if node.op_type == "DequantizeLinear" for name in node.output}
+    found = [node.op_type for node in nodes_of(graph) if len(node.input) > 1 and set(node.input[:2]) <= dequantized]
+    return {name: found.count(name) for name in _OP_TYPES if name in found}
+
+
+TECHNIQUE = Technique("static-int8", StaticInt8, "onnx", apply, needs_calibration=True)

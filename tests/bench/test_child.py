@@ -1,0 +1,92 @@
+"""The pipe to a child process: answers, deaths, time-outs, errors of ours and of others."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from weighbridge.bench.child import Child, child_environment
+from weighbridge.optimize.errors import BuildError, InputError, WorkerError
+
+FakeVariant = Callable[..., Path]
+
+
+def test_a_child_answers_commands_in_order(tmp_path: Path, fake_variant: FakeVariant) -> None:
+    """A worker opens a variant and then tells its peak memory."""
+    with Child("one") as child:
+        opened = child.call(
+            "open", {"variant": str(fake_variant(tmp_path / "v")), "threads": 1, "provider": None}, timeout=60
+        )
+        assert opened["load_ms"] >= 0
+        assert child.call("memory", timeout=10)["peak_bytes"] > 1e6
+
+
+def test_an_error_of_ours_crosses_the_pipe_as_itself(tmp_path: Path) -> None:
+    """A missing manifest is an InputError in the parent too, with the child's text."""
+    with Child("one") as child, pytest.raises(InputError, match="is not a readable manifest"):
+        child.call("open", {"variant": str(tmp_path), "threads": 1, "provider": None}, timeout=60)
+
+
+def test_an_error_at_load_keeps_its_reason(tmp_path: Path, fake_variant: FakeVariant) -> None:
+    """What a model says when it cannot be opened reaches the parent word for word."""
+    folder = fake_variant(tmp_path / "v", fail_at_open="the weights are for another model")
+    with Child("one") as child, pytest.raises(BuildError, match="the weights are for another model"):
+        child.call("open", {"variant": str(folder), "threads": 1, "provider": None}, timeout=60)
+
+
+def test_a_foreign_exception_is_a_worker_error_with_its_first_line() -> None:
+    """An exception that is not ours names its class and text."""
+    with Child("one") as child, pytest.raises(WorkerError, match="KeyError: 'nothing-loaded'"):
+        child.call("visit", {"key": "nothing-loaded", "start": 0, "calls": 1}, timeout=60)
+
+
+def test_a_killed_child_is_told_with_its_signal() -> None:
+    """A child killed from outside gives its signal as the reason."""
+    with Child("one") as child:
+        child.call("memory", timeout=60)
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(WorkerError, match="killed by signal 9 SIGKILL"):
+            child.call("memory", timeout=10)
+
+
+def test_a_hanging_child_is_ended_at_its_time_limit(
+    tmp_path: Path, fake_variant: FakeVariant, fake_workload: object
+) -> None:
+    """A call that never returns costs its time limit and the process, nothing else."""
+    folder = fake_variant(tmp_path / "v", fault="hang", fault_at_call=1)
+    with Child("one") as child:
+        child.call("open", {"variant": str(folder), "threads": 1, "provider": None}, timeout=60)
+        shape = {"key": "k", "prepared": str(fake_workload.folder), "conditions": {"batch_size": 1}}  # type: ignore[attr-defined]
+        child.call("shape", shape, timeout=10)
+        with pytest.raises(WorkerError, match="did not answer within 0.5 s and was ended"):
+            child.call("visit", {"key": "k", "start": 0, "calls": 1}, timeout=0.5)
+        pid = child.pid
+    assert not psutil.pid_exists(pid)
+
+
+def test_a_child_leaves_when_its_parent_closes_the_pipe() -> None:
+    """Closing a child ends its process and reaps it."""
+    child = Child("one")
+    child.call("memory", timeout=60)
+    child.close()
+    assert not psutil.pid_exists(child.pid)
+
+
+def test_a_waiting_child_uses_no_processor_time() -> None:
+    """A child that waits for its next command does not spin: its CPU time stands still."""
+    with Child("one") as child:
+        child.call("memory", timeout=60)
+        before = psutil.Process(child.pid).cpu_times()
+        with Child("two") as other:
+            other.call("memory", timeout=60)
+        after = psutil.Process(child.pid).cpu_times()
+    assert after.user + after.system - before.user - before.system <= 0.01
+
+
+def test_every_thread_pool_is_fixed_and_none_spins() -> None:
+    """A child's environment fixes the threads of OpenMP, MKL and OpenBLAS and lets no thread spin."""
+    environment = child_environment(3)
+    assert {environment[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")} == {"3"}
+    assert environment["OMP_WAIT_POLICY"] == "passive"

@@ -1,0 +1,214 @@
+"""Whole runs of fake models: what is written, what is derived, what a crash costs."""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from weighbridge.bench import Options, run
+from weighbridge.bench.config import load_config, parse_config, to_toml
+from weighbridge.bench.derive import derive
+from weighbridge.bench.results import Results, read_results
+from weighbridge.bench.rules_file import read_rules
+from weighbridge.bench.running import complete
+from weighbridge.optimize.errors import ConfigError, InputError
+
+Write = Callable[..., Path]
+NO_REGRESSION = {"preset": "no-regression"}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test builds into a cache of its own."""
+    monkeypatch.setenv("WEIGHBRIDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def config_of(folder: Path, write: Write, candidates: dict[str, dict[str, Any]], **parts: Any) -> Any:
+    write(folder / "base.fake.json", latency_ms=2.0)
+    variants: list[dict[str, Any]] = [{"name": "base", "backend": "fake", "baseline": True}]
+    for name, behaviour in candidates.items():
+        write(folder / f"{name}.fake.json", **behaviour)
+        variants.append({"name": name, "backend": "fake", "artifact": f"{name}.fake.json"})
+    workload = {"name": "w", "task": "tabular-classification", "model": "base.fake.json"}
+    return parse_config({"workload": workload, "variants": variants, "gates": NO_REGRESSION, **parts}, "test")
+
+
+def run_in(folder: Path, config: Any, **options: Any) -> Results:
+    return run(config, Options(out=folder / "run", base=folder, **options))
+
+
+def by_variant(results: Results, metric: str) -> dict[str, str]:
+    return {gate.variant: gate.verdict for gate in results.gates if gate.metric == metric}
+
+
+def test_known_truth_in_known_truth_out(tmp_path: Path, write_behaviour: Write) -> None:
+    """Half the latency passes at exactly 0.5, a tenth more fails at exactly 1.1, and a fifth wrong answers fail."""
+    candidates = {
+        "fast": {"latency_ms": 1.0},
+        "slow": {"latency_ms": 2.2},
+        "wrong": {"latency_ms": 2.0, "error_rate": 0.2, "seed": 5},
+    }
+    results = run_in(tmp_path, config_of(tmp_path, write_behaviour, candidates))
+    ratios = {each.variant: each.value for each in results.comparisons if each.metric == "latency_p50"}
+    assert ratios == pytest.approx({"fast": 0.5, "slow": 1.1, "wrong": 1.0})
+    assert by_variant(results, "latency_p50") == {"fast": "pass", "slow": "fail", "wrong": "pass"}
+    assert by_variant(results, "accuracy")["wrong"] == "fail"
+    assert results.exit_code == 1
+    assert {each.value for each in results.control if each.metric == "latency_p50"} == {1.0}
+
+
+def test_a_run_folder_holds_what_the_contract_names(tmp_path: Path, write_behaviour: Write) -> None:
+    """Raw files, manifests and results are there; the resolved config reads back; results read back equal."""
+    config = config_of(tmp_path, write_behaviour, {"fast": {"latency_ms": 1.0}})
+    results = run_in(tmp_path, config)
+    folder = tmp_path / "run"
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    wanted = {"config.toml", "environment.json", "journal.jsonl", "predictions.parquet", "results.json"}
+    assert (
+        wanted | {"variants/base/manifest.json", "variants/fast/manifest.json", "samples/replicate-001.parquet"}
+        <= names
+    )
+    assert load_config(folder / "config.toml") == config
+    assert json.dumps(read_results(folder).to_dict()) == json.dumps(results.to_dict())
+    assert not [name for name in names if name.endswith(".part")]
+
+
+def test_accuracy_and_flips_are_counted_by_hand(tmp_path: Path, write_behaviour: Write) -> None:
+    """The accuracy of a fake model that errs on a known set of rows is that count over 300, each of them a listed flip."""
+    config = config_of(tmp_path, write_behaviour, {"wrong": {"error_rate": 0.1, "seed": 1}})
+    results = run_in(tmp_path, config)
+    accuracy = {each.variant: each for each in results.measurements if each.metric == "accuracy"}
+    agreement = next(each for each in results.measurements if each.metric == "agreement")
+    lost = 300 - round(300 * (accuracy["wrong"].value or 0))
+    assert (accuracy["base"].value, accuracy["base"].n) == (1.0, 300)
+    assert 10 <= lost <= 60
+    assert agreement.value == accuracy["wrong"].value
+    flips = [flip for flip in results.flips if flip.variant == "wrong"]
+    assert len(flips) == min(lost, 50)
+    assert all(flip.baseline_prediction == flip.label != flip.prediction for flip in flips)
+
+
+def test_percentiles_below_their_least_n_are_not_numbers(tmp_path: Path, write_behaviour: Write) -> None:
+    """p50 is a number; p99 is one exactly where the run took 662 timed calls."""
+    results = run_in(tmp_path, config_of(tmp_path, write_behaviour, {"fast": {}}), quick=True)
+    for each in results.measurements:
+        if each.metric == "latency_p99":
+            assert (each.value is None) == (each.n < 662)
+            assert each.value is not None or f"n too small: {each.n} of 662" in each.note
+
+
+@pytest.mark.parametrize("victim", ["base", "fast"])
+def test_a_killed_worker_is_exit_4_with_its_reason(victim: str, tmp_path: Path, write_behaviour: Write) -> None:
+    """A variant whose process is killed while it is weighed is failed with the signal; the others' values are whole."""
+    config = config_of(tmp_path, write_behaviour, {"fast": {"latency_ms": 1.0}, "other": {"latency_ms": 1.5}})
+    killing = {"latency_ms": 1.0, "fault": "kill", "fault_at_call": 400}
+    write_behaviour(tmp_path / f"{victim}.fake.json", **killing)
+    results = run_in(tmp_path, config)
+    rows = {row.name: row for row in results.variants}
+    assert results.exit_code == 4
+    assert rows[victim].status == "failed"
+    assert "killed by signal 9 SIGKILL" in rows[victim].reason
+    assert rows["other"].status == "ok"
+    assert (
+        next(each.value for each in results.measurements if each.variant == "other" and each.metric == "latency_p50")
+        == 1.5
+    )
+    if victim == "fast":
+        assert by_variant(results, "latency_p50")["other"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ({"outputs": "nan"}, "NaN|not finite"),
+        ({"outputs": "constant"}, "constant|the same"),
+        ({"outputs": "wrong-shape"}, "shape|rows of scores"),
+        ({"fail_at_open": "weights of another model"}, "weights of another model"),
+    ],
+)
+def test_a_broken_variant_is_failed_not_fast(
+    behaviour: dict[str, Any], reason: str, tmp_path: Path, write_behaviour: Write
+) -> None:
+    """NaN, constant and wrong-shaped outputs and a refusal to open end as `failed` with the reason and exit 4."""
+    results = run_in(tmp_path, config_of(tmp_path, write_behaviour, {"bad": behaviour}), quick=True)
+    row = next(row for row in results.variants if row.name == "bad")
+    assert row.status == "failed"
+    assert re.search(reason, row.reason), row.reason
+    assert results.exit_code == 4
+
+
+def test_an_unavailable_variant_keeps_its_reason(tmp_path: Path, write_behaviour: Write) -> None:
+    """A backend that this machine lacks is a row with the reason and the remedy; unnamed, it does not fail the run."""
+    config = config_of(tmp_path, write_behaviour, {"fast": {"latency_ms": 1.0}}, gates={"preset": "none"})
+    data = config.model_dump(mode="json", exclude_none=True)
+    data["variants"].append({"backend": "openvino", "precision": "int8"})
+    results = run_in(tmp_path, parse_config(data, "test"), quick=True)
+    row = next(row for row in results.variants if row.backend == "openvino")
+    assert row.status == "unavailable"
+    assert "openvino" in row.reason
+    assert results.exit_code == 0
+
+
+def test_judging_again_uses_the_same_samples(tmp_path: Path, write_behaviour: Write) -> None:
+    """Other rules on a finished run give other verdicts from the same intervals; the samples stay as they are."""
+    run_in(tmp_path, config_of(tmp_path, write_behaviour, {"fast": {"latency_ms": 1.0}}), quick=True)
+    folder = tmp_path / "run"
+    before = {path: path.read_bytes() for path in (folder / "samples").iterdir()}
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[gates.rules]]\nmetric = "latency_p50"\ncompare = "ratio"\nmax = 0.4\n', encoding="utf-8")
+    again = derive(folder, gates=read_rules(rules))
+    assert [gate.verdict for gate in again.gates] == ["fail"]
+    assert again.exit_code == 1
+    assert {path: path.read_bytes() for path in (folder / "samples").iterdir()} == before
+
+
+def test_a_run_folder_with_content_is_refused(tmp_path: Path, write_behaviour: Write) -> None:
+    """Nothing is overwritten: an existing folder with something in it is an error before anything starts."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigError, match="nothing is overwritten"):
+        run_in(tmp_path, config_of(tmp_path, write_behaviour, {}))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_bad_input_leaves_no_run_folder(tmp_path: Path, write_behaviour: Write) -> None:
+    """A model that is missing is an error, and no folder was made."""
+    config = config_of(tmp_path, write_behaviour, {})
+    (tmp_path / "base.fake.json").unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        run_in(tmp_path, config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_judged_says_so(tmp_path: Path, write_behaviour: Write) -> None:
+    """Without rules and preset the run exits 0 and says that nothing was judged."""
+    results = run_in(tmp_path, config_of(tmp_path, write_behaviour, {"fast": {}}, gates={"preset": "none"}), quick=True)
+    assert results.exit_code == 0
+    assert any("Nothing was judged" in notice for notice in results.notices)
+
+
+def test_a_damaged_run_folder_is_an_error_of_ours(tmp_path: Path, write_behaviour: Write) -> None:
+    """Samples, predictions or journal that are cut short give a sentence, not a traceback."""
+    run_in(tmp_path, config_of(tmp_path, write_behaviour, {"fast": {}}, gates={"preset": "none"}), quick=True)
+    folder = tmp_path / "run"
+    for name in ("samples/replicate-001.parquet", "predictions.parquet", "environment.json", "journal.jsonl"):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[: len(whole) // 2].replace(b'"event"', b'"evnt" '))
+        if name != "journal.jsonl":
+            with pytest.raises(InputError, match="damaged|not a whole run folder"):
+                derive(folder)
+        (folder / name).write_bytes(whole)
+    with pytest.raises(InputError, match="not a run folder"):
+        derive(tmp_path / "nowhere")
+
+
+def test_default_variants_and_names(tmp_path: Path) -> None:
+    """A resolved config has every default written down."""
+    text = tmp_path / "c.toml"
+    text.write_text('[workload]\nname = "d"\nbuiltin = "digits-cnn"\n', encoding="utf-8")
+    config = tomllib.loads(to_toml(complete(load_config(text), Options())))
+    assert [variant["name"] for variant in config["variants"]][:2] == ["torch-fp32", "torch-bf16"]
+    assert config["measure"]["error_rate"] == 0.01

@@ -1,0 +1,42 @@
+"""Honest notes: where no gain is to be expected, the row says so; where it is, the row says nothing."""
+
+import pytest
+from weighbridge.optimize.backends import backend, notes
+from weighbridge.optimize.recipe import step_from_dict
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags", "words"),
+    [
+        ("fp16", set(), "no FP16 arithmetic"),
+        ("fp16", {"avx512_bf16"}, "BF16 is its half precision"),
+        ("fp16", {"amx_fp16"}, ""),
+        ("fp16", {"avx512_fp16"}, ""),
+        ("fp16", {"asimdhp"}, ""),
+        ("bf16", set(), "no BF16 arithmetic"),
+        ("bf16", {"avx512_fp16"}, "no BF16 arithmetic"),
+        ("bf16", {"avx512_bf16"}, ""),
+        ("fp32", set(), ""),
+        ("int8", set(), ""),
+    ],
+)
+def test_half_precision_gains_only_where_the_processor_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, precision: str, flags: set[str], words: str
+) -> None:
+    """A half precision that the processor lacks is told to gain nothing; one that it has is not."""
+    monkeypatch.setattr(notes, "cpu_flags", lambda: frozenset(flags))
+    note = notes.half_precision_note(precision)
+    assert bool(note) == bool(words)
+    assert words in note
+    assert note.startswith("no gain expected here: " if words else "")
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime"])
+def test_pruned_and_half_rows_carry_both_notes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A row that is pruned and in FP16 says of each that nothing is gained; a plain row says nothing."""
+    monkeypatch.setattr(notes, "cpu_flags", frozenset)
+    pruned = (step_from_dict({"use": "magnitude-pruning", "sparsity": 0.5}),)
+    made_by = backend(name)
+    assert made_by.note("fp32", ()) == ""
+    assert "multiply zeros as fast" in made_by.note("fp32", pruned)
+    assert made_by.note("fp16", pruned).count("no gain expected here") == 2

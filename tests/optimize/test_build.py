@@ -1,0 +1,403 @@
+"""Builds: what is asked for is what is kept, each step verified, nothing broken cached."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from weighbridge.optimize import onnx_export, techniques
+from weighbridge.optimize.backends import backend
+from weighbridge.optimize.backends.base import Availability
+from weighbridge.optimize.build import cache_key, optimize
+from weighbridge.optimize.cache import ArtifactCache
+from weighbridge.optimize.errors import BuildError, ConfigError, InputError, NotAvailableYetError, UnavailableError
+from weighbridge.optimize.files import sha256_of_file
+from weighbridge.optimize.loading import describe
+from weighbridge.optimize.model import Batch, Examples, Model, TorchModel
+from weighbridge.optimize.onnx_files import weights_of
+from weighbridge.optimize.parity import reference_of
+from weighbridge.optimize.recipe import Recipe, step_from_dict
+from weighbridge.optimize.source import Source
+from weighbridge.optimize.techniques import StepResult, Technique, technique
+from weighbridge.optimize.variant import MANIFEST, Variant
+
+Build = Callable[..., Variant]
+PRUNE = {"use": "magnitude-pruning", "sparsity": 0.2}
+DYNAMIC = {"use": "dynamic-int8"}
+STATIC = {"use": "static-int8", "target": "x86-vnni"}
+
+
+def recipe(backend_name: str, precision: str, *steps: dict[str, Any]) -> Recipe:
+    return Recipe(backend_name, precision, tuple(step_from_dict(step) for step in steps))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> ArtifactCache:
+    """A cache in which every tiny model is exported once a session; tests that look into the cache take their own."""
+    return ArtifactCache(tmp_path_factory.mktemp("artifacts"))
+
+
+@pytest.fixture(scope="session")
+def build(sources: dict[str, Source], probes: dict[str, Any], shared: ArtifactCache) -> Build:
+    """A function (model's name, backend, precision, *steps, cache=..., progress=...) -> the variant."""
+
+    def run(name: str, backend_name: str, precision: str, *steps: dict[str, Any], **options: Any) -> Variant:
+        examples = Examples(probes[name], probes[name], calibration_sha256="c" * 64)
+        chosen = recipe(backend_name, precision, *steps)
+        return optimize(sources[name], chosen, **{"examples": examples, "cache": shared, **options})
+
+    return run
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> ArtifactCache:
+    return ArtifactCache(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def fake_source(tmp_path: Path) -> Callable[..., Source]:
+    """A function (**behaviour) -> a fake model's source."""
+
+    def make(text: str = "{}") -> Source:
+        path = tmp_path / "given.fake.json"
+        path.write_text(text, encoding="utf-8")
+        return describe("fake", str(path), "tabular-classification")
+
+    return make
+
+
+FAKE = Examples(({"x": np.array([[0, 0], [1, 1], [2, 2]], np.float32)},))
+
+
+@pytest.mark.parametrize(
+    ("name", "backend_name", "precision", "applied"),
+    [
+        ("mlp", "torch", "fp32", []),
+        ("mlp", "torch", "bf16", ["half-precision"]),
+        ("mlp", "onnxruntime", "fp32", ["export"]),
+        ("mlp", "onnxruntime", "int8", ["export", "dynamic-int8"]),
+        ("mlp", "onnxruntime", "fp16", ["export", "onnx-half-precision"]),
+        ("lstm", "onnxruntime", "int8", ["export", "dynamic-int8"]),
+        ("gpt2", "torch", "bf16", ["half-precision"]),
+        ("gpt2", "onnxruntime", "int8", ["export", "dynamic-int8"]),
+        ("bert", "onnxruntime", "int8", ["export", "dynamic-int8"]),
+    ],
+)
+def test_a_precision_alone_takes_the_backends_steps(
+    build: Build, name: str, backend_name: str, precision: str, applied: list[str]
+) -> None:
+    """Every step is recorded with its parity, the artifact is audited, hashed, undamaged, and opens."""
+    variant = build(name, backend_name, precision)
+    manifest = variant.manifest
+    assert [step.step["use"] for step in manifest.steps] == applied
+    assert all(step.status == "applied" and step.parity is not None for step in manifest.steps)
+    assert manifest.audit.ok
+    assert manifest.parity is not None
+    assert manifest.parity.agreement >= 0.5
+    assert len(manifest.parity.shapes) >= 2
+    assert manifest.bytes == sum((variant.folder / file).stat().st_size for file in manifest.files)
+    assert manifest.sha256 == {file: sha256_of_file(variant.folder / file) for file in manifest.files}
+    assert (variant.damage(), manifest.parameters > 0, manifest.build_seconds > 0) == ("", True, True)
+    assert manifest.tools["torch"]
+    variant.open().close()
+
+
+def test_exact_variants_answer_as_the_source(build: Build, sources: dict[str, Source], probes: dict[str, Any]) -> None:
+    """Opened from its folder, the FP32 variant of each backend gives the module's own scores."""
+    from weighbridge.optimize.loading import load
+
+    reference = reference_of(load(sources["mlp"]), probes["mlp"])
+    for name in ("torch", "onnxruntime"):
+        opened = build("mlp", name, "fp32").open()
+        assert reference.verify(opened, exact=True).max_abs < 1e-6
+        opened.close()
+
+
+def test_a_variant_is_built_once(build: Build, own: ArtifactCache) -> None:
+    """The second time nothing is done and nothing is told; the same folder comes back."""
+    told: list[str] = []
+    first = build("mlp", "torch", "fp32", cache=own, progress=told.append)
+    assert told == ["loading the model", "writing, auditing and checking the artifact"]
+    told.clear()
+    assert build("mlp", "torch", "fp32", cache=own, progress=told.append) == first
+    assert told == []
+
+
+def test_a_damaged_variant_is_built_again(build: Build, own: ArtifactCache) -> None:
+    """An artifact that was changed on disk is noticed, said to be damaged, and made anew."""
+    first = build("mlp", "torch", "fp32", cache=own)
+    weights = first.folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + b"x")
+    told: list[str] = []
+    again = build("mlp", "torch", "fp32", cache=own, progress=told.append)
+    assert "a damaged artifact was removed" in told[0]
+    assert again.damage() == ""
+    assert weights.read_bytes() == whole
+
+
+def test_the_fp32_export_is_made_once_for_all_variants(
+    build: Build, own: ArtifactCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three ONNX variants of one model export it once; each costs what the export had cost and its own time."""
+    exported: list[Path] = []
+    export = onnx_export.export
+
+    def counting(model: TorchModel, probes: tuple[Batch, ...], path: Path) -> Any:
+        exported.append(path)
+        return export(model, probes, path)
+
+    monkeypatch.setattr(onnx_export, "export", counting)
+    int8, fp16 = build("mlp", "onnxruntime", "int8", cache=own), build("mlp", "onnxruntime", "fp16", cache=own)
+    static = build("mlp", "onnxruntime", "int8", STATIC, cache=own)
+    fp32 = build("mlp", "onnxruntime", "fp32", cache=own)
+    assert len(exported) == 1
+    assert len(own.variants()) == 4
+    assert all(each.manifest.build_seconds > fp32.manifest.build_seconds for each in (int8, fp16, static))
+
+
+def test_steps_stack_in_the_recipes_order(build: Build) -> None:
+    """Pruned first and quantized then: both are recorded, and the zeros are still zeros among the INT8 weights."""
+    variant = build("mlp", "onnxruntime", "int8", PRUNE, DYNAMIC)
+    assert [step.step["use"] for step in variant.manifest.steps] == ["magnitude-pruning", "export", "dynamic-int8"]
+    weights = [
+        a for _, a in weights_of(onnx.load(str(variant.folder / "model.onnx"))) if a.dtype == np.int8 and a.ndim > 1
+    ]
+    assert sum(int((array == 0).sum()) for array in weights) >= round(0.2 * 96) + round(0.2 * 64)
+    assert variant.manifest.sparsity > 0.15
+    assert variant.manifest.audit.nodes["MatMulInteger"] == 2
+
+
+def test_a_pruned_export_is_shared_too(build: Build, own: ArtifactCache) -> None:
+    """The FP32 variant with the same steps on the module is what the quantized one goes on from."""
+    build("mlp", "onnxruntime", "int8", PRUNE, DYNAMIC, cache=own)
+    told: list[str] = []
+    build("mlp", "onnxruntime", "fp32", PRUNE, cache=own, progress=told.append)
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("name", "backend_name", "precision", "steps", "words"),
+    [
+        (
+            "mlp",
+            "onnxruntime",
+            "int8",
+            [DYNAMIC, PRUNE],
+            "'magnitude-pruning' changes a torch module, but here .* ONNX",
+        ),
+        ("mlp", "torch", "fp32", [DYNAMIC], "'dynamic-int8' changes an ONNX graph, of which backend torch has no use"),
+        ("mlp", "onnxruntime", "bf16", [], "unknown precision of backend onnxruntime 'bf16'.*Allowed: "),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused_before_anything_is_done(
+    build: Build, own: ArtifactCache, name: str, backend_name: str, precision: str, steps: list[Any], words: str
+) -> None:
+    """Steps in an impossible order and precisions that a backend does not have are config errors; no work is done."""
+    told: list[str] = []
+    with pytest.raises(ConfigError, match=words):
+        build(name, backend_name, precision, *steps, cache=own, progress=told.append)
+    assert told == []
+    assert not own.root.exists()
+
+
+def test_an_onnx_model_cannot_become_a_torch_one(onnx_model: Any, probes: dict[str, Any], own: ArtifactCache) -> None:
+    """From an .onnx file neither a torch variant nor a step on modules is possible; quantizing it is."""
+    path, examples = onnx_model("mlp").path, Examples(probes["mlp"])
+    with pytest.raises(ConfigError, match="backend torch needs a torch model; an ONNX graph cannot be turned back"):
+        optimize(path, "torch-fp32", examples=examples, cache=own)
+    with pytest.raises(ConfigError, match="'magnitude-pruning' changes a torch module"):
+        optimize(path, recipe("onnxruntime", "fp32", PRUNE), examples=examples, cache=own)
+    variant = optimize(path, "onnxruntime-int8", examples=examples, cache=own)
+    assert [step.step["use"] for step in variant.manifest.steps] == ["dynamic-int8"]
+
+
+def test_a_step_without_its_calibration_data_is_refused(build: Build, probes: dict[str, Any]) -> None:
+    """The text names the step and the key that is missing."""
+    with pytest.raises(ConfigError, match=r"step 'static-int8' needs calibration data: set \[workload\] calibration"):
+        build("mlp", "onnxruntime", "int8", STATIC, examples=Examples(probes["mlp"]))
+
+
+def test_calibration_data_is_recorded_where_it_was_used(build: Build) -> None:
+    """The manifest names the calibration data of a static variant, and none of a dynamic one."""
+    assert build("mlp", "onnxruntime", "int8", STATIC).manifest.calibration_sha256 == "c" * 64
+    assert build("mlp", "onnxruntime", "int8").manifest.calibration_sha256 is None
+
+
+def test_int8_without_an_integer_node_is_not_int8(build: Build, own: ArtifactCache) -> None:
+    """A recipe that is called int8 but quantizes nothing is refused by the audit, in plain words, and not cached."""
+    with pytest.raises(BuildError, match="not what its name says: asked for int8, but no node computes in integers"):
+        build("mlp", "onnxruntime", "int8", PRUNE, cache=own)
+    assert own.variants() == ()
+
+
+def poisoned(kind: str, exact: bool) -> Technique:
+    """A technique in place of pruning that breaks the model in a known way."""
+
+    def apply(model: Model, config: Any, examples: Examples, folder: Path) -> StepResult:
+        import copy
+
+        import torch
+
+        del config, examples, folder
+        assert isinstance(model, TorchModel)
+        module = copy.deepcopy(model.module)
+        with torch.no_grad():
+            if kind == "nan":
+                module.head.bias[0] = float("nan")
+            elif kind == "constant":
+                module.head.weight.zero_()
+            elif kind == "shape":
+                module.head = torch.nn.Linear(16, 3)
+            elif kind == "shift":
+                module.head.bias += 0.01
+            elif kind == "raises":
+                module.head = torch.nn.Linear(15, 4)
+            else:
+                module.head.weight.neg_()
+                module.head.bias.neg_()
+        return StepResult(replace(model, module=module))
+
+    return replace(technique("magnitude-pruning"), apply=apply, exact=exact)
+
+
+@pytest.mark.parametrize(
+    ("kind", "exact", "words"),
+    [
+        ("nan", False, "outputs hold NaN or infinite numbers"),
+        ("constant", False, "outputs are constant: the same for every input"),
+        ("shape", False, "outputs have the shape 1x3 instead of 1x4"),
+        ("raises", False, "it cannot be run on the data: RuntimeError: "),
+        ("wrong", False, "only 0% of the probes are answered as before"),
+        ("shift", True, "outputs differ by 0.0"),
+    ],
+)
+def test_a_step_that_breaks_the_model_is_rolled_back_and_the_variant_fails(
+    build: Build, own: ArtifactCache, monkeypatch: pytest.MonkeyPatch, kind: str, exact: bool, words: str
+) -> None:
+    """Whatever a step breaks is said, with the step's name; no folder appears under the key or beside it."""
+    monkeypatch.setitem(techniques._techniques(), "magnitude-pruning", poisoned(kind, exact))
+    with pytest.raises(BuildError, match=f"step 'magnitude-pruning' was rolled back: .*{words}"):
+        build("mlp", "torch", "fp32", PRUNE, cache=own)
+    assert [path for path in own.root.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_lossy_step_may_shift_what_an_exact_one_may_not(
+    build: Build, own: ArtifactCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same small shift of the scores passes where the technique says that it trades accuracy."""
+    monkeypatch.setitem(techniques._techniques(), "magnitude-pruning", poisoned("shift", exact=False))
+    parity = build("mlp", "torch", "fp32", PRUNE, cache=own).manifest.parity
+    assert parity is not None
+    assert parity.max_abs == pytest.approx(0.01, rel=1e-3)
+
+
+def test_an_artifact_that_answers_otherwise_than_its_model_is_discarded(
+    build: Build, own: ArtifactCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The written artifact is opened again and compared: one that lost its weights on the way is refused."""
+    made_by = backend("torch")
+    original = type(made_by).build
+
+    def spoiling(self: Any, model: TorchModel, folder: Path) -> tuple[str, ...]:
+        return original(self, poisoned("wrong", exact=False).apply(model, None, FAKE, folder).model, folder)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(made_by), "build", spoiling)
+    with pytest.raises(BuildError, match="the artifact was discarded: "):
+        build("mlp", "torch", "fp32", cache=own)
+    assert own.variants() == ()
+
+
+def test_a_source_that_answers_nan_is_the_users_to_repair(fake_source: Any, own: ArtifactCache) -> None:
+    """Nothing can be compared with a model that gives NaN itself: that is an input error, not a failed variant."""
+    with pytest.raises(InputError, match="the model itself answers the data with NaN"):
+        optimize(fake_source('{"outputs": "nan"}'), "fake-fp32", examples=FAKE, cache=own)
+
+
+def test_an_unavailable_backend_says_why_and_what_helps(
+    fake_source: Any, own: ArtifactCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason and the remedy are told before the model is looked at."""
+    gone = Availability(usable=False, reason="no such device", remedy="buy one")
+    monkeypatch.setattr(type(backend("fake")), "availability", lambda self: gone)  # noqa: ARG005 - a method
+    with pytest.raises(UnavailableError, match="^no such device. To make it available: buy one$"):
+        optimize(fake_source(), "fake-fp32", examples=FAKE, cache=own)
+
+
+def test_what_a_later_release_builds_is_said_to_be_so(build: Build, own: ArtifactCache) -> None:
+    """INT8 in PyTorch is part of the contract and not built yet."""
+    with pytest.raises(NotAvailableYetError, match="torch int8"):
+        build("mlp", "torch", "int8", cache=own)
+
+
+def test_a_fake_model_takes_no_steps(fake_source: Any, own: ArtifactCache) -> None:
+    """Techniques change real models only."""
+    with pytest.raises(ConfigError, match="step 'magnitude-pruning' cannot be applied to a fake model"):
+        optimize(fake_source(), recipe("fake", "fp32", PRUNE), examples=FAKE, cache=own)
+
+
+def test_a_recipe_may_be_named(fake_source: Any, own: ArtifactCache) -> None:
+    """`backend-precision` is a recipe; a misspelt one names the nearest."""
+    assert optimize(fake_source(), "fake-int8", examples=FAKE, cache=own).manifest.precision == "int8"
+    with pytest.raises(ConfigError, match="unknown backend 'onnxruntim'; did you mean 'onnxruntime'"):
+        optimize(fake_source(), "onnxruntim-int8", examples=FAKE, cache=own)
+
+
+def test_a_key_hashes_what_decides_the_artifact_and_nothing_else(
+    sources: dict[str, Source], probes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another model, recipe, tool or processor gives another key; calibration data does where a step uses it; probes never do."""
+    examples = Examples(probes["mlp"], probes["mlp"], calibration_sha256="1")
+    other = replace(examples, calibration_sha256="2")
+    dynamic, static = recipe("onnxruntime", "int8"), recipe("onnxruntime", "int8", STATIC)
+    base = cache_key(sources["mlp"], dynamic, examples)
+    assert base == cache_key(sources["mlp"], dynamic, replace(other, probes=()))
+    assert cache_key(sources["mlp"], static, examples) != cache_key(sources["mlp"], static, other)
+    keys = {
+        base,
+        cache_key(sources["cnn"], dynamic, examples),
+        cache_key(sources["mlp"], recipe("onnxruntime", "fp16"), examples),
+        cache_key(sources["mlp"], static, examples),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr("weighbridge.optimize.build.tools", lambda: {"torch": "99"})
+        keys.add(cache_key(sources["mlp"], dynamic, examples))
+    with monkeypatch.context() as patch:
+        patch.setattr("weighbridge.optimize.build.int8_target", lambda: "another processor")
+        keys.add(cache_key(sources["mlp"], dynamic, examples))
+    assert len(keys) == 6
+
+
+def test_a_vanished_artifact_is_said_to_have_vanished(
+    fake_source: Any, own: ArtifactCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the cache is cleared behind a build's back the text says so."""
+    monkeypatch.setattr(ArtifactCache, "get", lambda self, key, tell=None: None)  # noqa: ARG005 - a method
+    with pytest.raises(BuildError, match="the artifact vanished from .* while it was built"):
+        optimize(fake_source(), "fake-fp32", examples=FAKE, cache=own)
+
+
+def test_the_manifest_file_is_what_was_returned(build: Build) -> None:
+    """What a later process reads from the folder equals what the build returned."""
+    variant = build("mlp", "onnxruntime", "int8")
+    assert (variant.folder / MANIFEST).is_file()
+    assert Variant.read(variant.folder) == variant
+
+
+def test_the_package_offers_its_names_without_loading_anything() -> None:
+    """`weighbridge.optimize` names optimize, Recipe and Variant lazily, and has no other attributes."""
+    code = (
+        "import sys, weighbridge.optimize as o\n"
+        "assert 'torch' not in sys.modules and 'pydantic' not in sys.modules\n"
+        "assert (o.optimize.__name__, o.Recipe.__name__, o.Variant.__name__) == ('optimize', 'Recipe', 'Variant')\n"
+        "assert 'torch' not in sys.modules and 'onnxruntime' not in sys.modules\n"
+        "try: o.nothing\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "module 'weighbridge.optimize' has no attribute 'nothing'"

@@ -1,0 +1,97 @@
+"""The documents are what the code says: generated pages, README commands, documented options."""
+
+import importlib.util
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer
+from weighbridge.bench.cli.main import app
+from weighbridge.bench.config import parse_config
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    """docs/generate.py as a module."""
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["metrics.md", "configuration.md", "commands.md"])
+def test_generated_pages_are_up_to_date(generator: ModuleType, page: str) -> None:
+    """Each reference page is what docs/generate.py writes from the code."""
+    assert (ROOT / "docs" / page).read_text(encoding="utf-8") == generator.PAGES[page]()
+
+
+def test_every_command_and_option_is_documented() -> None:
+    """docs/commands.md has a heading for every command and a row for every option."""
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        for shown, each in [
+            (name, command),
+            *((f"{name} {sub}", c) for sub, c in getattr(command, "commands", {}).items()),
+        ]:
+            section = text.split(f"## `weighbridge {shown}`\n")[1].split("\n## ")[0]
+            for parameter in each.params:
+                assert parameter.name == "help" or all(
+                    option in section for option in parameter.opts if option.startswith("-")
+                )
+
+
+def test_ci_runs_exactly_the_readmes_test_command() -> None:
+    """The last line of .ci/run is the second shell block of the README, word for word."""
+    blocks = re.findall(r"```sh\n(.*?)\n```", README, flags=re.DOTALL)
+    assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().splitlines()[-1] == blocks[1]
+
+
+def test_the_readmes_tox_environments_exist() -> None:
+    """Every `tox run -e NAME` in the README names an environment of tox.ini."""
+    tox = (ROOT / "tox.ini").read_text(encoding="utf-8")
+    for name in re.findall(r"tox run -e (\w+)", README):
+        assert f"[testenv:{name}]" in tox
+
+
+def test_the_readmes_config_is_valid() -> None:
+    """The ten-line config of the README is a valid config of at most ten lines."""
+    block = re.findall(r"```toml\n(.*?)\n```", README, flags=re.DOTALL)[0]
+    assert len([line for line in block.splitlines() if line.strip()]) <= 10
+    assert parse_config(tomllib.loads(block), "README").baseline.name == "torch-fp32"
+
+
+def test_the_readmes_python_is_whole() -> None:
+    """The Python of the README compiles and imports only what exists."""
+    block = re.findall(r"```python\n(.*?)\n```", README, flags=re.DOTALL)[0]
+    compile(block, "README", "exec")
+    imports = "\n".join(line for line in block.splitlines() if "import" in line)
+    exec(imports, {})  # noqa: S102 - the README's own lines
+    assert len([line for line in block.splitlines() if line.strip()]) <= 10
+
+
+def test_the_readmes_weighbridge_commands_parse() -> None:
+    """Every `weighbridge ...` line of the README is a known command with known options."""
+    lines = [line for block in re.findall(r"```sh\n(.*?)\n```", README, flags=re.DOTALL) for line in block.splitlines()]
+    lines += list(re.findall(r"`(weighbridge [^`]+)`", README))
+    group = typer.main.get_command(app)
+    for line in (line for line in lines if line.startswith("weighbridge ")):
+        _, name, *arguments = shlex.split(line)
+        command = group.commands[name]  # type: ignore[attr-defined]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {argument for argument in arguments if argument.startswith("--")} <= known
+
+
+def test_links_in_documents_lead_somewhere() -> None:
+    """Every relative link of README, CONTRIBUTING and docs leads to a file of the repository."""
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
