@@ -51,7 +51,7 @@ class Plan:
         if self.seconds_per_replicate * LOOKS[0] > self.max_seconds * 1.05:
             over = f" This is over max_seconds = {self.max_seconds:g}: fewer replicates could not be judged."
         return (
-            f"{LOOKS[0]} to {self.replicates} replicates of fresh processes, {self.seconds_per_replicate:.1f} s of sampling "
+            f"{_replicates_words(self.replicates)} of fresh processes, {self.seconds_per_replicate:.1f} s of sampling "
             f"each ({calls}).{over}"
         )
 
@@ -96,6 +96,10 @@ def make_plan(
     per_replicate = rounds * round_all
     reachable = [look for look in LOOKS[:looks] if look * per_replicate <= max_seconds * 1.05]
     return Plan(planned, per_replicate, max(reachable, default=LOOKS[0]), max_seconds)
+
+
+def _replicates_words(most: int) -> str:
+    return f"{most} replicates" if most == LOOKS[0] else f"{LOOKS[0]} to {most} replicates"
 
 
 def _shape_words(conditions: Conditions) -> str:

@@ -140,16 +140,9 @@ def build_all(config: Config, prepared: Prepared, options: Options, reporter: Re
 
 
 def shapes_of(config: Config, prepared: Prepared) -> tuple[Conditions, ...]:
-    """Every shape that is measured, as flat conditions.
-
-    Raises:
-        ConfigError: the model takes one batch size only and another was asked for.
-    """
+    """Every shape that is measured, as flat conditions; a batch size that the model has fixed is the only one."""
     measure = config.measure
-    fixed = prepared.fixed_batch
-    sizes = measure.batch_sizes if fixed is None else (fixed,)
-    if fixed is not None and fixed not in measure.batch_sizes:
-        raise ConfigError(f"the model takes batches of {fixed} only; set measure.batch_sizes = [{fixed}]")
+    sizes = measure.batch_sizes if prepared.fixed_batch is None else (prepared.fixed_batch,)
     shapes: list[Conditions] = []
     for size in sizes:
         for length in prepared.lengths:
@@ -160,6 +153,13 @@ def shapes_of(config: Config, prepared: Prepared) -> tuple[Conditions, ...]:
                 shape["sequence_length"] = length
             shapes.append({**shape, "threads": measure.threads})
     return tuple(shapes)
+
+
+def notices_of(config: Config, prepared: Prepared) -> list[str]:
+    """Sentences about the run that a reader should see, known before it starts."""
+    left_out = [size for size in config.measure.batch_sizes if prepared.fixed_batch not in (None, size)]
+    fixed = f"The model takes batches of {prepared.fixed_batch} only; batch sizes {left_out} were not measured."
+    return [*prepared.notices, *([fixed] if left_out else []), *environment.advice()]
 
 
 def _write_raw(folder: Path, config: Config, prepared: Prepared, built: Sequence[Built], options: Options) -> Journal:
@@ -176,7 +176,7 @@ def _write_raw(folder: Path, config: Config, prepared: Prepared, built: Sequence
         source_sha256=prepared.source.sha256,
         data_sha256=prepared.data_sha256,
         calibration_sha256=prepared.calibration_sha256,
-        notices=[*prepared.notices, *environment.advice()],
+        notices=notices_of(config, prepared),
     )
     for made in built:
         facts = {"variant": made.name, "status": made.status, "reason": made.reason, "from_cache": made.from_cache}

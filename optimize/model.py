@@ -58,6 +58,13 @@ class Signature:
     outputs: tuple[str, ...]
     cache: CacheSpec | None = None
 
+    @property
+    def fixed_length(self) -> int | None:
+        """The only sequence length that token inputs (integers of rank two) take, or None where it is free."""
+        tokens = [spec for spec in self.inputs if len(spec.shape) == 2 and spec.dtype.startswith("int")]  # noqa: PLR2004 - batch, sequence
+        fixed = [spec.shape[1] for spec in tokens if isinstance(spec.shape[1], int)]
+        return fixed[0] if fixed else None
+
 
 @dataclass(frozen=True)
 class TorchModel:

@@ -17,7 +17,7 @@ class Inconclusive(StrEnum):
 def command(
     config: Annotated[
         str | None,
-        typer.Argument(metavar="[CONFIG|MODEL]", help="Config file; or a model, with --data.", show_default=False),
+        typer.Argument(metavar="CONFIG|MODEL", help="Config file; or a model, with --data.", show_default=False),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Evaluation data for a model without a config.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer folder, for a model without one.")] = None,

@@ -31,7 +31,8 @@ def draw(
         raise ConfigError("workload.data is missing; only an .onnx file says by itself what inputs look like")
     random = np.random.default_rng(config.seed)
     sequences = any(_is_tokens(spec) for spec in signature.inputs)
-    lengths = measure.sequence_lengths if sequences else (0,)
+    fixed = signature.fixed_length
+    lengths = (0,) if not sequences else measure.sequence_lengths if fixed is None else (fixed,)
     vocabulary = vocabulary_of(source.path)
     for length in lengths:
         place = folder / "evaluation" / str(length)

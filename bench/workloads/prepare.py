@@ -106,6 +106,8 @@ class Material:
         excerpts = [text[:_EXCERPT] for text in evaluation.texts or ()]
         if excerpts:
             (self.folder / "evaluation" / "excerpts.json").write_text(json.dumps(excerpts), encoding="utf-8")
+        if self._lengths() not in ((0,), self.measure.sequence_lengths):
+            notices.append(f"The model takes sequences of {self._lengths()[0]} tokens only; no other length was measured.")
         if evaluation.labels is None:
             notices.append("The evaluation data has no labels: accuracy not judged.")
         prepared = Prepared(
@@ -143,11 +145,8 @@ class Material:
     def _lengths(self) -> tuple[int, ...]:
         if self.source.task != "text-classification":
             return (0,)
-        fixed = [spec.shape[1] for spec in self.signature.inputs if len(spec.shape) > 1]
-        wanted = {size for size in fixed if isinstance(size, int)}
-        if wanted and set(self.measure.sequence_lengths) != wanted:
-            raise ConfigError(f"the model takes sequences of {sorted(wanted)} only; set measure.sequence_lengths so")
-        return self.measure.sequence_lengths
+        fixed = self.signature.fixed_length
+        return self.measure.sequence_lengths if fixed is None else (fixed,)
 
     def _write_part(self, part: Part, rows: Rows, names: Sequence[str]) -> None:
         for length in self._lengths():
