@@ -100,11 +100,11 @@ def build_in_child(arguments: dict[str, Any], tell: Callable[[str], None]) -> di
 
 
 def examples_of(prepared: Prepared) -> Examples:
-    """What a build may look at: probes at batch 1, 2 and 4 of every length, and the calibration batches."""
+    """What a build may look at: probes at batch 1, 2 and 16 of every length, and the calibration batches."""
     probes: list[Batch] = []
     for length in prepared.lengths:
         arrays = prepared.arrays("evaluation", length)
-        for size in (prepared.fixed_batch,) if prepared.fixed_batch else (1, 2, 4):
+        for size in (prepared.fixed_batch,) if prepared.fixed_batch else (1, 2, 16):
             probes.append(rows(arrays, len(probes), int(size)))
     calibration: tuple[Batch, ...] = ()
     if prepared.calibration_sha256 is not None:

@@ -1,6 +1,8 @@
-"""One visit alone to every built variant before the weighing: how long its calls take, and what it answers."""
+"""One visit to every built variant before the weighing: how long its calls take, and what it answers."""
 
 import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from ..optimize.errors import WeighbridgeError
 from .building import Built
 from .child import Child, Progress
+from .environment import processor
 from .metrics import Conditions
 from .predictions import ClassPredictions, WindowScores, predicted_classes
 from .samples import key_of
@@ -32,14 +35,31 @@ class Checked:
     failure: str = ""
 
 
-def check(
-    built: Built,
+def check_all(
+    built: Sequence[Built],
     prepared: Prepared,
     shapes: tuple[Conditions, ...],
     *,
     threads: int,
     provider: str | None,
     progress: Progress,
+) -> list[Checked]:
+    """Check every variant, as many side by side as have cores to themselves; nothing measured here is reported."""
+    beside = max(1, processor().cores // threads) if provider is None else 1
+
+    def check_one(made: Built) -> Checked:
+        return check(made, prepared, shapes, threads=threads, provider=provider)
+
+    checked = []
+    with ThreadPoolExecutor(beside) as pool:
+        for each in pool.map(check_one, built):
+            checked.append(each)
+            progress(len(checked) / len(built), f"{each.name} failed" if each.failure else each.name)
+    return checked
+
+
+def check(
+    built: Built, prepared: Prepared, shapes: tuple[Conditions, ...], *, threads: int, provider: str | None
 ) -> Checked:
     """Open a variant in its own process, time a call at each shape, and have it answer every evaluation example."""
     try:
@@ -47,7 +67,6 @@ def check(
             arguments = {"variant": str(built.folder), "threads": threads, "provider": provider}
             child.call("open", arguments, timeout=OPEN_TIMEOUT_S)
             call_ms = {key_of(shape): _call_ms(child, prepared, shape) for shape in shapes}
-            progress(0.5, "answering the evaluation examples")
             answers = _answers(child, prepared)
             peak = child.call("memory", timeout=OPEN_TIMEOUT_S)["peak_bytes"]
     except WeighbridgeError as error:

@@ -13,7 +13,7 @@ from ..optimize.errors import ConfigError
 from ..optimize.files import write_json, write_text
 from . import environment
 from .building import Built, build
-from .checks import Checked, check
+from .checks import Checked, check_all
 from .child import Child
 from .config import Config, parse_config, to_toml
 from .derive import derive, judgement_of, read_facts
@@ -42,6 +42,7 @@ class Options:
         base: folder against which the config's relative paths are meant.
         quick: a fast look: at most 300 examples, four replicates, 8 seconds of sampling.
         max_seconds: instead of the config's.
+        looks: at most so many looks at the verdicts (1: four replicates); None: as many as the budget buys.
         inconclusive: whether an undecided rule fails the run (exit 3) or is only told.
     """
 
@@ -49,6 +50,7 @@ class Options:
     base: Path = Path()
     quick: bool = False
     max_seconds: float | None = None
+    looks: int | None = None
     inconclusive: Literal["fail", "warn"] = "fail"
 
 
@@ -206,12 +208,9 @@ def _measure(
     provider = "cuda" if config.measure.device == "cuda" else None
     usable = [made for made in built if made.status == "ok"]
     with only_one_weighs(reporter.tell):
-        checked = []
-        for made in usable:
-            with reporter.stage(f"checking {made.name}") as progress:
-                checked.append(
-                    check(made, prepared, shapes, threads=config.measure.threads, provider=provider, progress=progress)
-                )
+        with reporter.stage(f"checking {len(usable)} variants") as progress:
+            threads = config.measure.threads
+            checked = check_all(usable, prepared, shapes, threads=threads, provider=provider, progress=progress)
         for each in checked:
             journal.write("checked", variant=each.name, failure=each.failure, call_ms=each.call_ms)
         _write_answers(folder, checked)
@@ -245,7 +244,9 @@ def _measure(
 def plan_of(config: Config, shapes: Sequence[Conditions], contenders: Sequence[Checked], options: Options) -> Plan:
     """Plan the weighing from the checked call lengths of the contenders, the control's included."""
     call_ms = {key_of(shape): [each.call_ms[key_of(shape)] for each in contenders] for shape in shapes}
-    return make_plan(shapes, call_ms, max_seconds=config.measure.max_seconds, looks=1 if options.quick else None)
+    return make_plan(
+        shapes, call_ms, max_seconds=config.measure.max_seconds, looks=1 if options.quick else options.looks
+    )
 
 
 def _plan_facts(plan: Plan) -> dict[str, object]:

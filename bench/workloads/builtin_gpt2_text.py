@@ -30,7 +30,7 @@ class Size:
     heads: int = 4
     positions: int = 256
     window: int = 128
-    train_a_library: int = 900
+    train_a_library: int = 600
     epochs: int = 1
 
 
@@ -71,10 +71,13 @@ def _train(folder: Path, train: Sequence[str], test: Sequence[str], size: Size, 
             n_positions=size.positions,
             bos_token_id=end,
             eos_token_id=end,
+            resid_pdrop=0.0,  # one pass over the text: there is nothing to memorize
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
             attn_implementation="sdpa",
         )
     )
-    training = TrainingConfig(learning_rate=1.5e-3, epochs=size.epochs, batch_size=8, weight_decay=0.01, seed=seed)
+    training = TrainingConfig(learning_rate=1e-3, epochs=size.epochs, batch_size=4, weight_decay=0.01, seed=seed)
     fit(module, {"input_ids": windows}, None, training, progress)
     module.save_pretrained(folder)
 

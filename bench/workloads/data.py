@@ -206,7 +206,7 @@ def _read_table(path: Path) -> Any:
         if kind == ".parquet":
             table = pandas.read_parquet(content)
         elif kind == ".jsonl":
-            table = pandas.read_json(content, lines=True, convert_dates=False)
+            table = pandas.read_json(content, lines=True, dtype=False)
         else:
             table = pandas.read_csv(content, sep="\t" if kind == ".tsv" else ",", keep_default_na=True)
     except (ValueError, OSError, KeyError) as error:

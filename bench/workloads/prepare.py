@@ -107,7 +107,9 @@ class Material:
         if excerpts:
             (self.folder / "evaluation" / "excerpts.json").write_text(json.dumps(excerpts), encoding="utf-8")
         if self._lengths() not in ((0,), self.measure.sequence_lengths):
-            notices.append(f"The model takes sequences of {self._lengths()[0]} tokens only; no other length was measured.")
+            notices.append(
+                f"The model takes sequences of {self._lengths()[0]} tokens only; no other length was measured."
+            )
         if evaluation.labels is None:
             notices.append("The evaluation data has no labels: accuracy not judged.")
         prepared = Prepared(

@@ -14,6 +14,7 @@ from weighbridge.bench.derive import derive
 from weighbridge.bench.results import Results, read_results
 from weighbridge.bench.rules_file import read_rules
 from weighbridge.bench.running import complete
+from weighbridge.bench.schema import validate
 from weighbridge.optimize.errors import ConfigError, InputError
 
 Write = Callable[..., Path]
@@ -72,6 +73,7 @@ def test_a_run_folder_holds_what_the_contract_names(tmp_path: Path, write_behavi
         <= names
     )
     assert load_config(folder / "config.toml") == config
+    validate(json.loads((folder / "results.json").read_text(encoding="utf-8")))
     assert json.dumps(read_results(folder).to_dict()) == json.dumps(results.to_dict())
     assert not [name for name in names if name.endswith(".part")]
 

@@ -1,0 +1,162 @@
+"""Data files as users have them: every kind read right, every damage told in a sentence."""
+
+import contextlib
+import gzip
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from weighbridge.bench.config import Columns
+from weighbridge.bench.workloads.data import (
+    Rows,
+    kind_of,
+    read_idx,
+    read_images,
+    read_labels,
+    read_text,
+    read_texts,
+    read_values,
+)
+from weighbridge.optimize.errors import InputError
+
+COLUMNS = Columns(text="text", label="label")
+TEXTS, LABELS = ("one, two", 'a "quoted" text', "schön"), ("b", "a", "b")
+
+
+def write_table(path: Path) -> Path:
+    table = pandas.DataFrame({"text": TEXTS, "label": LABELS})
+    if ".csv" in path.suffixes:
+        table.to_csv(path, index=False)
+    elif ".tsv" in path.suffixes:
+        table.to_csv(path, index=False, sep="\t")
+    elif ".jsonl" in path.suffixes:
+        table.to_json(path, orient="records", lines=True)
+    else:
+        table.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.parquet", "t.csv.gz", "t.jsonl.gz"])
+def test_every_kind_of_table_gives_the_same_rows(name: str, tmp_path: Path) -> None:
+    """CSV, TSV, JSON lines and parquet, packed or not, hold the same texts and labels."""
+    rows = read_texts(write_table(tmp_path / name), COLUMNS)
+    assert (rows.texts, rows.labels) == (TEXTS, LABELS)
+
+
+def test_numbers_and_labels_come_apart(tmp_path: Path) -> None:
+    """The label column is no feature; whole-number labels have no fraction even where pandas reads floats."""
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,label\n1.5,2,0\n3,4,1.0\n", encoding="utf-8")
+    rows = read_values(path, COLUMNS)
+    np.testing.assert_array_equal(rows.values, np.array([[1.5, 2], [3, 4]], np.float32))
+    assert rows.labels == ("0", "1")
+
+
+def idx(array: Any, code: int = 0x08) -> bytes:
+    return bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_files_are_read_with_their_shape(packed: bool, tmp_path: Path) -> None:
+    """An idx file of images gives its own array back, packed or not."""
+    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    path = tmp_path / ("images-idx3-ubyte.gz" if packed else "images-idx3-ubyte")
+    path.write_bytes(gzip.compress(idx(array)) if packed else idx(array))
+    np.testing.assert_array_equal(read_images(path).values, array)
+
+
+@given(content=st.binary(max_size=64))
+def test_no_bytes_crash_the_idx_reader(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whatever bytes stand in an idx file, they give an array or an InputError."""
+    path = tmp_path_factory.mktemp("idx") / "x-idx1-ubyte"
+    path.write_bytes(content)
+    with contextlib.suppress(InputError):
+        assert read_idx(path).nbytes <= len(content)
+
+
+def test_labels_of_their_own_are_read_from_idx_or_lines(tmp_path: Path) -> None:
+    """Labels may stand in an idx file or one a line."""
+    path = tmp_path / "labels-idx1-ubyte"
+    path.write_bytes(idx(np.array([3, 1, 2], np.uint8)))
+    assert read_labels(path) == ("3", "1", "2")
+    lines = tmp_path / "labels.txt"
+    lines.write_text("cat\ndog\n\n", encoding="utf-8")
+    assert read_labels(lines) == ("cat", "dog")
+
+
+def test_npz_holds_x_and_y_and_no_pickles(tmp_path: Path) -> None:
+    """An npz's x and y are values and labels; one with a pickled object is refused."""
+    path = tmp_path / "t.npz"
+    np.savez(path, x=np.ones((2, 4), np.float32), y=np.array([0, 1]))
+    rows = read_values(path, COLUMNS)
+    assert rows.labels == ("0", "1")
+    assert len(rows) == 2
+    np.savez(path, x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(InputError, match="is not a readable npz file"):
+        read_values(path, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("t.csv", b"", "is empty"),
+        ("t.csv", b"text,label\n", "has no rows"),
+        ("t.csv", b"text,label\n\xff\xfe,a\n", r"is not UTF-8 text \(line 2, byte 11\)"),
+        ("t.csv", b"txt,label\nhello,a\n", "unknown column 'text'; did you mean 'txt'"),
+        ("t.csv", b"text,label\nhello,\n", "1 rows have no label in column 'label'"),
+        ("t.csv.gz", gzip.compress(b"text,label\nhello,a\n")[:-4], "cannot be unpacked"),
+        ("t.csv.gz", b"no gzip at all", "cannot be unpacked"),
+        ("t.jsonl", b'{"text": "a"\n', "is not a readable jsonl file"),
+        ("t.parquet", b"PAR1 cut", "is not a readable parquet file"),
+    ],
+)
+def test_damaged_tables_are_told_in_a_sentence(name: str, content: bytes, sentence: str, tmp_path: Path) -> None:
+    """Each kind of damage names the file and what is wrong with it."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=sentence) as caught:
+        read_texts(path, COLUMNS)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\x01\x02\x03\x04", "is not an idx file: its first bytes are 01 02 03 04"),
+        (b"\0\0\x08\x03\0\0", "is cut short in its header"),
+        (b"\0\0\x08\x01\0\0\0\x05abc", "its header promises 5 bytes of data, it has 3"),
+    ],
+)
+def test_damaged_idx_files_are_told_in_a_sentence(content: bytes, sentence: str, tmp_path: Path) -> None:
+    """A wrong magic, a header cut short and missing pixels are told apart."""
+    path = tmp_path / "x-idx3-ubyte"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=sentence):
+        read_idx(path)
+
+
+def test_missing_files_and_unknown_kinds_are_refused(tmp_path: Path) -> None:
+    """A file that is absent, of an unread kind, or no table where a table is needed, is an InputError."""
+    with pytest.raises(InputError, match="is not a file"):
+        read_text(tmp_path / "absent.txt")
+    with pytest.raises(InputError, match="this kind is not read. Allowed: csv"):
+        kind_of(Path("model.docx"))
+    path = tmp_path / "t.txt"
+    path.write_text("hello", encoding="utf-8")
+    with pytest.raises(InputError, match="is not a table"):
+        read_texts(path, COLUMNS)
+    with pytest.raises(InputError, match="holds no images"):
+        read_images(path)
+
+
+def test_rows_are_taken_in_the_order_asked_for() -> None:
+    """Taking rows keeps values, texts and labels together."""
+    rows = Rows(np.array([[0], [1], [2]]), ("x", "y", "z"), ("a", "b", "c")).take([2, 0])
+    assert rows.texts == ("z", "x")
+    assert rows.labels == ("c", "a")
+    np.testing.assert_array_equal(rows.values, [[2], [0]])

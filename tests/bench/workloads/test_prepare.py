@@ -1,0 +1,160 @@
+"""Prepared workloads: the arrays that are weighed, from real tokenizers, models and tables."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from weighbridge.bench.config import MeasureConfig, WorkloadConfig
+from weighbridge.bench.workloads import builtin, builtin_names
+from weighbridge.bench.workloads.base import Prepared, batches, rows
+from weighbridge.bench.workloads.prepare import prepare
+from weighbridge.optimize.errors import ConfigError, InputError
+
+TEXTS = [f"where is my card number {number}" for number in range(12)] + [
+    f"please refund payment {n}" for n in range(12)
+]
+LABELS = ["card"] * 12 + ["refund"] * 12
+
+
+def silent(fraction: float, text: str) -> None:
+    del fraction, text
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT classifier with its tokenizer and the classes card and refund."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("bert")
+    learnt = BertWordPieceTokenizer(lowercase=True)
+    learnt.train_from_iterator(TEXTS, vocab_size=120, show_progress=False)
+    tokenizer = BertTokenizerFast(tokenizer_object=learnt._tokenizer)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        id2label={0: "refund", 1: "card"},
+        label2id={"refund": 0, "card": 1},
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+def table(path: Path, texts: list[str], labels: list[str]) -> str:
+    lines = [f"{text},{label}" for text, label in zip(texts, labels, strict=True)]
+    path.write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    return str(path)
+
+
+def prepared(folder: Path, workload: dict[str, Any], **measure: Any) -> Prepared:
+    config = WorkloadConfig.model_validate({"name": "w", "task": "text-classification", **workload})
+    return prepare(config, MeasureConfig(**measure), folder / "prepared", silent, base=folder)
+
+
+def test_a_transformers_folder_and_a_csv_become_token_arrays(bert: Path, tmp_path: Path) -> None:
+    """Every length is padded and cut with its mask; labels follow the model's id2label; prepared.json reads back equal."""
+    data = table(tmp_path / "t.csv", TEXTS, LABELS)
+    made = prepared(tmp_path, {"model": str(bert), "data": data}, sequence_lengths=(8, 16))
+    assert Prepared.read(made.folder) == made
+    assert (made.class_names, made.examples, made.lengths) == (("refund", "card"), 24, (8, 16))
+    for length in (8, 16):
+        arrays = made.arrays("evaluation", length)
+        assert set(arrays) == {"input_ids", "attention_mask", "token_type_ids"}
+        assert arrays["input_ids"].shape == (24, length)
+        assert ((arrays["input_ids"] == 0) == (arrays["attention_mask"] == 0)).all()
+    labels = made.labels()
+    assert labels is not None
+    np.testing.assert_array_equal(labels, [1] * 12 + [0] * 12)
+    assert made.excerpts() == TEXTS
+
+
+def test_max_examples_is_a_seeded_draw_in_order(bert: Path, tmp_path: Path) -> None:
+    """Ten of 24 examples, the same ones twice, in the order of the file."""
+    data = table(tmp_path / "t.csv", TEXTS, LABELS)
+    excerpts = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        excerpts.append(prepared(tmp_path / name, {"model": str(bert), "data": data, "max_examples": 10}).excerpts())
+    assert excerpts[0] == excerpts[1]
+    assert [TEXTS.index(text) for text in excerpts[0]] == sorted(TEXTS.index(text) for text in excerpts[0])
+    assert len(excerpts[0]) == 10
+
+
+def test_calibration_data_must_be_other_rows(bert: Path, tmp_path: Path) -> None:
+    """The same file and mostly the same rows are refused; a few shared rows are told; other rows are fine."""
+    data = table(tmp_path / "t.csv", TEXTS, LABELS)
+    with pytest.raises(InputError, match="calibration and data are the same file"):
+        prepared(tmp_path, {"model": str(bert), "data": data, "calibration": data})
+    copy = table(tmp_path / "copy.csv", TEXTS[::-1], LABELS[::-1])
+    with pytest.raises(InputError, match="the calibration data is the evaluation data: 24 of its 24"):
+        prepared(tmp_path / "x", {"model": str(bert), "data": data, "calibration": copy})
+    other = [f"top up {number} failed" for number in range(9)]
+    some = table(tmp_path / "some.csv", [*other, TEXTS[0]], ["card"] * 10)
+    made = prepared(tmp_path / "y", {"model": str(bert), "data": data, "calibration": some})
+    assert made.notices == ("1 of 10 calibration rows are evaluated too.",)
+    assert made.calibration_sha256 is not None
+
+
+def test_an_unknown_label_lists_both_sides(bert: Path, tmp_path: Path) -> None:
+    """A label that the model does not know is refused with the model's own."""
+    data = table(tmp_path / "t.csv", TEXTS[:2], ["card", "loan"])
+    with pytest.raises(InputError, match="does not know: loan; the model knows refund, card"):
+        prepared(tmp_path, {"model": str(bert), "data": data})
+
+
+@pytest.mark.parametrize(
+    ("workload", "error", "sentence"),
+    [
+        ({"model": "absent", "data": "t.csv"}, InputError, "absent"),
+        ({"model": "t.csv", "data": "t.csv"}, InputError, "is a file of another kind"),
+        ({"model": "BERT"}, ConfigError, "workload.data is missing"),
+        ({"model": "nowhere:model", "data": "t.csv"}, InputError, "nowhere"),
+        (
+            {"builtin": "digits-cnn", "data": "t.csv"},
+            ConfigError,
+            "own data for a built-in workload is not available yet",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    workload: dict[str, str], error: type[Exception], sentence: str, bert: Path, tmp_path: Path
+) -> None:
+    """Missing models, models of another kind and missing data are sentences."""
+    table(tmp_path / "t.csv", TEXTS, LABELS)
+    told = {key: str(bert) if value == "BERT" else value for key, value in workload.items()}
+    with pytest.raises(error, match=sentence):
+        prepared(tmp_path, {"task": None, **told} if "builtin" in told else told)
+
+
+def test_a_text_model_without_a_tokenizer_asks_for_one(tmp_path: Path) -> None:
+    """A factory for text needs workload.tokenizer."""
+    (tmp_path / "texty.py").write_text(
+        "import torch\n\n\nclass M(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.e = torch.nn.Embedding(9, 2)\n    def forward(self, input_ids):\n        return self.e(input_ids).sum(1)\n",
+        encoding="utf-8",
+    )
+    data = table(tmp_path / "t.csv", TEXTS, LABELS)
+    with pytest.raises(ConfigError, match="needs workload.tokenizer"):
+        prepared(tmp_path, {"model": "texty:M", "data": data})
+
+
+def test_rows_go_round_and_batches_end_short() -> None:
+    """Rows from near the end go on at the start; batches give every row once, the last one smaller."""
+    arrays = {"x": np.arange(5)}
+    np.testing.assert_array_equal(rows(arrays, 3, 4)["x"], [3, 4, 0, 1])
+    assert [batch["x"].tolist() for batch in batches(arrays, 2)] == [[0, 1], [2, 3], [4]]
+
+
+def test_every_builtin_has_a_baseline_and_is_named_by_the_nearest() -> None:
+    """Each built-in workload has exactly one baseline among its default variants; a typo names the nearest."""
+    for name in builtin_names():
+        assert sum(bool(variant.get("baseline")) for variant in builtin(name).variants) == 1
+    with pytest.raises(ConfigError, match="did you mean 'gpt2-text'"):
+        builtin("gpt-text")
