@@ -42,7 +42,7 @@ def command(
     if resume is not None:
         raise NotAvailableYetError("run --resume is not available yet in this release; start the run again")
     chosen, base = _config(config, data, tokenizer, labels, workload)
-    options = Options(out, base, quick, max_seconds, inconclusive.value)
+    options = Options(out, base, quick, max_seconds, inconclusive=inconclusive.value)
     if plan:
         print_plan(chosen, options)
         return
