@@ -39,6 +39,8 @@ _INSTRUCTION_SETS = (
     "i8mm",
     "bf16",
 )
+_LOOK_SECONDS = 0.5
+_BUSY_PERCENT = 15
 _MUCH_SWAP_PERCENT = 20
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
@@ -116,12 +118,14 @@ def available_bytes() -> int:
 
 
 def advice() -> list[str]:
-    """Sentences about what would disturb a measurement now, each with what to do; empty on a quiet machine."""
+    """Sentences about what would disturb a measurement now, each with what to do; empty on a quiet machine.
+
+    Looks for half a second; asked while no child of ours works, for the load average would count our own builds.
+    """
     sentences = []
-    cores = processor().cores
-    load = psutil.getloadavg()[0]
-    if load > 0.5 * cores:
-        sentences.append(f"Other work loads this machine (load average {load:.1f} on {cores} cores): stop it or wait.")
+    busy = psutil.cpu_percent(interval=_LOOK_SECONDS)
+    if busy > _BUSY_PERCENT:
+        sentences.append(f"Other work takes {busy:.0f} % of this machine's processors: stop it or wait.")
     governor = _read(_GOVERNOR).strip()
     if governor and governor != "performance":
         sentences.append(

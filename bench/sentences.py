@@ -10,6 +10,8 @@ from .rules import Rule
 from .stats import examples_for_difference, t_quantile
 
 _MOST_EXAMPLES = 1_000_000
+_NEAR_ONE = 0.05
+"""Ratios this near to 1 are shown with four decimals: there the third one decides."""
 
 
 def sentence(
@@ -22,7 +24,8 @@ def sentence(
     alphas: tuple[float, float],
 ) -> str:
     """One sentence a verdict; `alphas` are the one-sided errors with which the interval was made."""
-    limit = f"limit at {'most' if rule.maximum else 'least'} {quantity(rule, rule.limit)}"
+    shown_limit = f"{rule.limit:g}x" if rule.compare == "ratio" else quantity(rule, rule.limit)
+    limit = f"limit at {'most' if rule.maximum else 'least'} {shown_limit}"
     compared = "" if rule.compare == "value" else f" {'of' if rule.compare == 'ratio' else 'against'} {baseline}"
     shown = f"{quantity(rule, interval.value)} [{quantity(rule, interval.low)}, {quantity(rule, interval.high)}]"
     ground = ", ".join(
@@ -47,10 +50,10 @@ def not_evaluated_sentence(rule: Rule, variant: str, status: str, reason: str, s
 
 
 def quantity(rule: Rule, value: float) -> str:
-    """A value in the words of its comparison: 0.216x, -0.2 points, 3.1 ms."""
+    """A value in the words of its comparison: 0.216x, 1.0312x, -0.20 points, 3.1 ms."""
     metric = METRICS[rule.metric]
     if rule.compare == "ratio":
-        return f"{value:.4g}x"
+        return f"{value:.4f}x" if abs(value - 1) < _NEAR_ONE else f"{value:.3g}x"
     if metric.family == "quality" and metric.unit == "1" and rule.compare == "difference":
         return f"{100 * value:+.2f} points"
     return f"{value:.4g}" + ("" if metric.unit == "1" else f" {metric.unit}")

@@ -32,10 +32,10 @@ def test_the_commit_is_that_of_the_checkout_and_marks_changes(tmp_path: Path) ->
 
 def test_load_gives_advice_and_quiet_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loaded machine is told with its load and what to do; a quiet one gets no sentence about load."""
-    monkeypatch.setattr(psutil, "getloadavg", lambda: (9.0, 9.0, 9.0))
-    assert any("load average 9.0" in sentence and "stop it or wait" in sentence for sentence in environment.advice())
-    monkeypatch.setattr(psutil, "getloadavg", lambda: (0.0, 0.0, 0.0))
-    assert not any("load average" in sentence for sentence in environment.advice())
+    monkeypatch.setattr(psutil, "cpu_percent", lambda **_: 60.0)
+    assert "Other work takes 60 % of this machine's processors: stop it or wait." in environment.advice()
+    monkeypatch.setattr(psutil, "cpu_percent", lambda **_: 2.0)
+    assert not any("Other work" in sentence for sentence in environment.advice())
 
 
 def test_available_memory_is_at_most_the_machines() -> None:
