@@ -77,9 +77,10 @@ def _config(
             )
         return load_config(Path(given)), Path(given).parent
     from ..config import to_toml
+    from ..running import Options, complete
 
-    config = config_of_model(given, data, tokenizer, labels)
+    config = complete(config_of_model(given, data, tokenizer, labels), Options())
     console = standard_output()
     console.print("# the config used; save it as weighbridge.toml to keep and change it", markup=False)
-    console.print(to_toml(config), markup=False)
+    console.print(to_toml(config), markup=False, soft_wrap=True)
     return config, Path()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import onnx
 import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from weighbridge.bench.config import parse_config
 
 COMMAND = [sys.executable, "-P", "-c", "from weighbridge.bench.cli.main import main; main()"]
 Write = Callable[..., Path]
@@ -173,7 +175,9 @@ def test_a_factory_is_built_and_weighed(weighbridge: Any, tmp_path: Path) -> Non
         "onnxruntime-fp32": "ok",
         "onnxruntime-int8": "ok",
     }
-    assert 'model = "mine:model"' in done.stdout
+    printed = parse_config(tomllib.loads(done.stdout.partition("mine:model: batch_size")[0]), "printed")
+    assert printed.workload.model == "mine:model"
+    assert [variant.name for variant in printed.variants] == ["torch-fp32", "onnxruntime-fp32", "onnxruntime-int8"]
 
 
 @pytest.mark.parametrize(
