@@ -3,15 +3,20 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .callables import Weighing, weigh
     from .running import Options, run
 
-__all__ = ["Options", "run"]
+__all__ = ["Options", "Weighing", "run", "weigh"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load `run` and `Options` on first use, so that importing the package stays light."""
-    if name in __all__:
+    """Load what the package exports on first use, so that importing it stays light."""
+    if name in ("Options", "run"):
         from . import running
 
         return getattr(running, name)
+    if name in ("Weighing", "weigh"):
+        from . import callables
+
+        return getattr(callables, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

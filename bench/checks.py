@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..optimize.errors import WeighbridgeError
+from ..optimize.errors import BuildError, WeighbridgeError
 from .building import Built
 from .child import Child, Progress
 from .environment import processor
@@ -22,6 +22,8 @@ from .workloads.base import Prepared
 SCORING_BATCH = 16
 _WINDOW_BATCH = 4
 _TIMEOUT_S = 3600.0
+_LEAST_TO_DIFFER = 16
+"""Fewer examples may all be answered alike by a sound model, one with saturated scores."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,16 @@ def check_all(
 def check(
     built: Built, prepared: Prepared, shapes: tuple[Conditions, ...], *, threads: int, provider: str | None
 ) -> Checked:
-    """Open a variant in its own process, time a call at each shape, and have it answer every evaluation example."""
+    """Open a variant in its own process, time a call at each shape, and have it answer every evaluation example.
+
+    A variant whose answers are none (not finite, too few, the same for every input, other at each call) has failed.
+    """
     try:
         with Child(built.name, threads=threads) as child:
             arguments = {"variant": str(built.folder), "threads": threads, "provider": provider}
             child.call("open", arguments, timeout=OPEN_TIMEOUT_S)
             call_ms = {key_of(shape): _call_ms(child, prepared, shape) for shape in shapes}
+            child.call("repeat", {"key": next(iter(call_ms))}, timeout=_TIMEOUT_S)
             answers = _answers(child, prepared)
             peak = child.call("memory", timeout=OPEN_TIMEOUT_S)["peak_bytes"]
     except WeighbridgeError as error:
@@ -78,7 +84,12 @@ def _call_ms(child: Child, prepared: Prepared, shape: Conditions) -> float:
     key = key_of(shape)
     child.call("shape", {"key": key, "prepared": str(prepared.folder), "conditions": dict(shape)}, timeout=_TIMEOUT_S)
     calls = child.call("warm", {"key": key}, timeout=_TIMEOUT_S)["calls"]
-    return float(np.median([sum(call) for call in calls[1:] or calls]))
+    return call_length(calls)
+
+
+def call_length(warm_calls: Sequence[Sequence[float]]) -> float:
+    """The median length of the warm-up's calls, in their unit; the first, which is slower, counts only where it is alone."""
+    return float(np.median([sum(call) for call in warm_calls[1:] or warm_calls]))
 
 
 def _answers(child: Child, prepared: Prepared) -> ClassPredictions | WindowScores | None:
@@ -93,7 +104,14 @@ def _answers(child: Child, prepared: Prepared) -> ClassPredictions | WindowScore
             return WindowScores(nll=table[:, 0], tokens=table[:, 1])
         sizes = {"length": max(prepared.lengths), "batch_size": prepared.fixed_batch or SCORING_BATCH}
         child.call("predict", {**arguments, **sizes}, timeout=_TIMEOUT_S)
-        return _class_predictions(prepared, np.load(out))
+        return _class_predictions(prepared, _sound(np.load(out)))
+
+
+def _sound(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The scores, shape (examples, classes), unless they tell nothing of the examples."""
+    if len(scores) >= _LEAST_TO_DIFFER and (scores == scores[0]).all():
+        raise BuildError(f"outputs are constant: the same for all {len(scores)} examples")
+    return scores
 
 
 def _class_predictions(prepared: Prepared, scores: NDArray[np.float32]) -> ClassPredictions:
@@ -103,4 +121,5 @@ def _class_predictions(prepared: Prepared, scores: NDArray[np.float32]) -> Class
         predicted=predicted_classes(scores),
         scores=scores,
         texts=tuple(prepared.excerpts()),
+        slices=prepared.slices(),
     )

@@ -26,6 +26,22 @@ class Columns(_Section):
     text: str = Field("text", description="column of the text (text tasks)")
     label: str = Field("label", description="column of the label")
     reference: str | None = Field(None, description="column of the reference text (generators)")
+    slices: tuple[str, ...] = Field(
+        (),
+        description="columns to keep, so that rules may judge within each of their values; those that a rule's `slice` names "
+        "are kept anyway",
+    )
+
+    @model_validator(mode="after")
+    def _plain(self) -> "Columns":
+        for name in self.slices:
+            _check_column(name)
+        return self
+
+
+def _check_column(name: str) -> None:
+    if not name or "=" in name:
+        raise ValueError(f"slice '{name}': a column's name must not be empty or hold =")
 
 
 class Preprocess(_Section):
@@ -119,6 +135,17 @@ class MeasureConfig(_Section):
     sequence_lengths: tuple[int, ...] = Field((32,), min_length=1, description="text: padded or cut to this")
     prompt_lengths: tuple[int, ...] = Field((32,), min_length=1, description="generators: prompt tokens")
     max_new_tokens: int = Field(64, ge=1, description="generators: output tokens of a request")
+    concurrency: tuple[int, ...] = Field(
+        (1,), min_length=1, description="callers at once, each waiting for its answer before its next call"
+    )
+    rates: tuple[float, ...] = Field(
+        (),
+        description="requests/s that arrive at random at one server (Poisson, open loop); each is a shape of its own",
+    )
+    latency_limit: dict[str, float] = Field(
+        {},
+        description="a percentile and its limit in ms, such as { latency_p95 = 20 }: `sustained_rate` is the highest of `rates` that holds it",
+    )
     threads: int = Field(1, ge=1, description="compute threads of every variant")
     max_seconds: float = Field(60, gt=0, description="sampling time of the whole run, shared among shapes")
     error_rate: float = Field(
@@ -128,10 +155,26 @@ class MeasureConfig(_Section):
 
     @model_validator(mode="after")
     def _positive(self) -> "MeasureConfig":
-        for name in ("batch_sizes", "sequence_lengths", "prompt_lengths"):
+        for name in ("batch_sizes", "sequence_lengths", "prompt_lengths", "concurrency"):
             values = getattr(self, name)
             if min(values) < 1 or len(set(values)) != len(values):
                 raise ValueError(f"{name} must be different whole numbers of at least 1; given {list(values)}")
+        if any(rate <= 0 for rate in self.rates) or len(set(self.rates)) != len(self.rates):
+            raise ValueError(f"rates must be different numbers above 0; given {list(self.rates)}")
+        return self
+
+    @model_validator(mode="after")
+    def _limit(self) -> "MeasureConfig":
+        if not self.latency_limit:
+            return self
+        allowed = [metric.name for metric in METRICS.values() if metric.percentile is not None]
+        ((name, limit),) = self.latency_limit.items() if len(self.latency_limit) == 1 else (("", 0.0),)
+        if name not in allowed or limit <= 0:
+            raise ValueError(
+                f"latency_limit must hold one of {', '.join(allowed)} and its limit in ms, above 0; given {self.latency_limit}"
+            )
+        if not self.rates:
+            raise ValueError("latency_limit needs rates: requests/s to try, such as rates = [20, 50, 100]")
         return self
 
 
@@ -157,7 +200,26 @@ class RuleConfig(_Section):
         for key in self.conditions:
             if key not in SHAPE_KEYS:
                 raise ValueError(one_of("condition", key, SHAPE_KEYS))
+        if self.column is not None:
+            self._check_slice()
         return self
+
+    @property
+    def column(self) -> str | None:
+        """The data column that the rule is judged within, by `slice` or by a condition on one slice (`language=de`)."""
+        named = self.conditions.get("slice")
+        return self.slice if named is None else str(named).partition("=")[0]
+
+    def _check_slice(self) -> None:
+        _check_column(self.column or "")
+        if METRICS[self.metric].family != "quality":
+            raise ValueError(
+                f"rule on {self.metric}: a slice is of the examples, so only quality has one; remove slice"
+            )
+        if self.slice not in (None, self.column):
+            raise ValueError(
+                f"rule on {self.metric}: slice is '{self.slice}', but the condition names '{self.conditions['slice']}'"
+            )
 
 
 class GatesConfig(_Section):
@@ -191,6 +253,12 @@ class Config(_Section):
             if self.variants and name not in names:
                 raise ValueError(one_of("variant", name, names))
         return self
+
+    @property
+    def sliced(self) -> tuple[str, ...]:
+        """The data columns to keep: those of workload.columns.slices, then those that a rule is judged within."""
+        ruled = (rule.column for rule in self.gates.rules)
+        return tuple(dict.fromkeys([*self.workload.columns.slices, *filter(None, ruled)]))
 
     @property
     def baseline(self) -> VariantConfig:

@@ -4,6 +4,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,15 +13,21 @@ import numpy as np
 from ..optimize.errors import InputError
 from ..optimize.variant import Manifest
 from .config import Config, GatesConfig, VariantConfig, parse_config
+from .disturbance import disturbances
 from .evidence import Evidence
-from .evidence_of_run import cost_evidence, quality_evidence, speed_evidence
+from .evidence_of_run import cost_evidence, speed_evidence
+from .growth import growth_sentences
 from .journal import read_journal
 from .judge import Judgement, JudgingPlan, VariantState, judge
-from .measurements import cost_measurements, quality_measurements, speed_measurements
+from .looks import LOOKS
+from .measurements import cost_measurements, speed_measurements
 from .predictions import ClassPredictions, WindowScores, read_class_predictions, read_window_scores
+from .quality_evidence import quality_evidence, slice_evidence
+from .quality_measurements import class_recalls, quality_measurements
 from .results import Flip, Results, VariantRow
-from .rules import rules_of
+from .rules import Rule, metrics_in_slices, rules_of
 from .samples import CONTROL, Replicate, read_replicates
+from .sentences import load_sentences
 
 _FLIPS_A_VARIANT = 50
 
@@ -44,6 +51,17 @@ class RunFacts:
     def events_of(self, name: str) -> Iterator[Mapping[str, Any]]:
         """Every event of that name, in order."""
         return (event for event in self.events if event["event"] == name)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes, in the order of the scores; empty for generators."""
+        return [str(name) for name in self.event("prepared").get("class_names", [])]
+
+    @cached_property
+    def quality(self) -> tuple[Evidence, ...]:
+        """The evidence of the predictions on all examples: the same at every look."""
+        baseline = self.config.baseline.name
+        return tuple(quality_evidence(self.classes, self.windows, baseline, self.class_names))
 
     @property
     def kind(self) -> Literal["classifier", "decoder"]:
@@ -96,26 +114,46 @@ def judgement_of(
     inconclusive: Literal["fail", "warn"] = "fail",
 ) -> Judgement:
     """Judge what is known so far; the session asks this at every look, `derive` at the end."""
-    baseline = facts.config.baseline.name
     gates = gates or facts.config.gates
-    evidence: list[Evidence] = [
-        *speed_evidence(replicates, baseline, facts.kind),
-        *quality_evidence(facts.classes, facts.windows, baseline),
-        *cost_evidence(facts.manifests, facts.events, baseline),
-    ]
-    plan = facts.event("plan")
+    rules = rules_of(gates, facts.kind)
     return judge(
-        rules_of(gates, facts.kind),
-        evidence,
+        rules,
+        evidence_of(facts, replicates, rules),
         states_of(facts, failed),
-        baseline=baseline,
+        baseline=facts.config.baseline.name,
         required=gates.required,
         error_rate=facts.config.measure.error_rate,
-        plan=JudgingPlan(
-            seconds_per_replicate=plan.get("seconds_per_replicate", 0.0), max_replicates=plan.get("replicates", 0)
-        ),
+        plan=plan_facts(facts),
         inconclusive=inconclusive,
     )
+
+
+def evidence_of(facts: RunFacts, replicates: Sequence[Replicate], rules: Sequence[Rule]) -> list[Evidence]:
+    """All that a run knows of its candidates against its baseline; slices as far as the rules ask for them."""
+    baseline = facts.config.baseline.name
+    return [
+        *speed_evidence(
+            replicates,
+            baseline,
+            facts.kind,
+            latency_limit=facts.config.measure.latency_limit,
+            planned=facts.event("plan").get("replicates", LOOKS[-1]),
+        ),
+        *facts.quality,
+        *slice_evidence(facts.classes, baseline, metrics_in_slices(rules), facts.class_names),
+        *cost_evidence(facts.manifests, facts.events, baseline),
+    ]
+
+
+def plan_facts(facts: RunFacts) -> JudgingPlan:
+    """What a further replicate of the run would cost."""
+    plan = facts.event("plan")
+    return JudgingPlan(plan.get("seconds_per_replicate", 0.0), plan.get("percentile_seconds", 0.0))
+
+
+def failures_of(facts: RunFacts) -> dict[str, str]:
+    """Who failed while it was weighed, and why."""
+    return {name: why for event in facts.events_of("replicate") for name, why in event["failed"].items()}
 
 
 def derive(
@@ -128,12 +166,12 @@ def derive(
     """
     facts = read_facts(folder)
     replicates = read_replicates(folder)
-    failed = {name: why for event in facts.events_of("replicate") for name, why in event["failed"].items()}
+    failed = failures_of(facts)
     judgement = judgement_of(facts, replicates, failed, gates=gates, inconclusive=inconclusive)
     states = states_of(facts, failed)
     measurements = [
-        *speed_measurements(replicates, facts.kind),
-        *quality_measurements(facts.classes, facts.windows, facts.config.baseline.name),
+        *speed_measurements(replicates, facts.kind, facts.config.measure.latency_limit),
+        *quality_measurements(facts.classes, facts.windows, facts.config.baseline.name, facts.class_names),
         *cost_measurements(facts.manifests, facts.events, replicates),
     ]
     return Results(
@@ -145,7 +183,8 @@ def derive(
         control=judgement.control,
         gates=judgement.gates,
         flips=tuple(_flips(facts)),
-        notices=tuple(_notices(facts, judgement)),
+        class_recalls=tuple(class_recalls(facts.classes, facts.config.baseline.name, facts.class_names)),
+        notices=(*load_sentences(measurements, facts.config.measure.latency_limit), *_notices(facts, judgement)),
         exit_code=judgement.exit_code,
         folder=folder,
     )
@@ -177,10 +216,10 @@ def _flips(facts: RunFacts) -> Iterator[Flip]:
     reference = facts.classes.get(facts.config.baseline.name)
     if reference is None:
         return
-    names = facts.event("prepared").get("class_names", [])
+    names = facts.class_names
 
     def named(index: int) -> str:
-        return str(names[index]) if 0 <= index < len(names) else ("" if index < 0 else str(index))
+        return names[index] if 0 <= index < len(names) else ("" if index < 0 else str(index))
 
     for variant, answers in facts.classes.items():
         changed = np.flatnonzero(answers.predicted != reference.predicted)[:_FLIPS_A_VARIANT]
@@ -198,6 +237,8 @@ def _flips(facts: RunFacts) -> Iterator[Flip]:
 def _notices(facts: RunFacts, judgement: Judgement) -> Iterator[str]:
     prepared = facts.event("prepared")
     yield from prepared.get("notices", [])
+    yield from growth_sentences(facts.events, facts.config.baseline.name)
+    yield from disturbances(list(facts.events_of("replicate")), int(facts.environment.get("cores", 1)))
     if prepared.get("drawn"):
         yield "Inputs were drawn at random from the model's own signature: accuracy not judged."
     if not judgement.gates:

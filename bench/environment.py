@@ -1,16 +1,22 @@
-"""The machine and the software a run was made with: an allow-list, so that no secret of the environment gets in."""
+"""The machine and the software a run was made with, and what would disturb a measurement on it.
+
+An allow-list, so that no secret of the environment gets in. What the machine counts while a run lasts is in `counters`, and
+what is told of it afterwards in `disturbance`.
+"""
 
 import contextlib
 import datetime
 import importlib.metadata
-import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from .counters import CPUS, affinity, quota, read_text
 
 TOOLS = (
     "weighbridge",
@@ -39,10 +45,14 @@ _INSTRUCTION_SETS = (
     "i8mm",
     "bf16",
 )
+BACKEND_TOOLS = ("torch", "onnxruntime", "openvino", "tensorrt", "numpy")
+"""Of the tools, those whose version changes how long a call takes."""
+_ROOT = Path("/")
 _LOOK_SECONDS = 0.5
 _BUSY_PERCENT = 15
 _MUCH_SWAP_PERCENT = 20
-_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_PRESSURE_PERCENT = 1.0
+"""Share of the last ten seconds in which some process waited for memory; a machine with memory to spare shows 0.00."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +62,20 @@ class Processor:
     model: str
     cores: int
     instruction_sets: tuple[str, ...]
+    virtual: bool = False
+    """Whether the processor says that a hypervisor stands between (x86 only)."""
 
 
-def processor() -> Processor:
+def processor(root: Path = _ROOT) -> Processor:
     """Read the processor of this machine."""
-    text = _read(Path("/proc/cpuinfo"))
+    text = read_text(root / "proc/cpuinfo")
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     return Processor(
         model=fields.get("model name") or platform.processor() or platform.machine(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=len(affinity()),
         instruction_sets=tuple(name for name in _INSTRUCTION_SETS if name in flags),
+        virtual="hypervisor" in flags,
     )
 
 
@@ -87,9 +100,12 @@ def describe(folder: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "cpu": cpu.model,
         "cores": cpu.cores,
+        "affinity": list(affinity()),
+        "processor_quota": quota(),
+        "virtual_machine": cpu.virtual,
         "instruction_sets": list(cpu.instruction_sets),
         "memory_bytes": psutil.virtual_memory().total,
-        "governor": _read(_GOVERNOR).strip(),
+        "governor": _governor(_ROOT),
         "load_average": round(psutil.getloadavg()[0], 2),
         "versions": versions(),
     }
@@ -113,36 +129,98 @@ def commit(folder: Path) -> str:
 def available_bytes() -> int:
     """Memory that new processes can take: the system's, or what the control group leaves."""
     free = psutil.virtual_memory().available
-    limit, used = (_read(Path(f"/sys/fs/cgroup/memory.{name}")).strip() for name in ("max", "current"))
+    limit, used = (read_text(Path(f"/sys/fs/cgroup/memory.{name}")).strip() for name in ("max", "current"))
     return min(free, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else free
 
 
-def advice() -> list[str]:
+def advice(threads: int = 1, root: Path = _ROOT) -> list[str]:
     """Sentences about what would disturb a measurement now, each with what to do; empty on a quiet machine.
 
-    Looks for half a second; asked while no child of ours works, for the load average would count our own builds.
+    Looks for half a second; asked while no child of ours works, for the load average would count our own builds. `threads`
+    are the compute threads of every variant.
     """
     sentences = []
     busy = psutil.cpu_percent(interval=_LOOK_SECONDS)
     if busy > _BUSY_PERCENT:
         sentences.append(f"Other work takes {busy:.0f} % of this machine's processors: stop it or wait.")
-    governor = _read(_GOVERNOR).strip()
+    sentences += oversubscribed(threads, len(affinity()), quota(root))
+    governor = _governor(root)
     if governor and governor != "performance":
         sentences.append(
             f"The frequency governor is '{governor}': `cpupower frequency-set -g performance` steadies it."
+        )
+    pressure = _memory_pressure(root)
+    if pressure > _PRESSURE_PERCENT:
+        sentences.append(
+            f"Processes waited for memory in {pressure:.0f} % of the last ten seconds: give the machine memory, or stop other work."
         )
     if psutil.swap_memory().percent > _MUCH_SWAP_PERCENT:
         sentences.append("The machine swaps: give it memory, or weigh fewer variants at once.")
     return sentences
 
 
+def oversubscribed(threads: int, cores: int, allowed: float | None) -> list[str]:
+    """What to say where the threads of a variant have no processor each; `allowed` is the quota in processors."""
+    if threads > cores:
+        sentence = (
+            f"{threads} threads share {cores} usable {_plural(cores, 'processor')}: they wait for each other; "
+            f"set measure.threads to at most {cores}, or widen the affinity (taskset, cpuset)."
+        )
+        return [sentence]
+    if allowed is not None and threads > allowed:
+        sentence = (
+            f"{threads} {_plural(threads, 'thread')} may use {allowed:g} processors' worth of time (the control group's "
+            "quota): calls are stopped halfway; raise the quota, or set measure.threads lower."
+        )
+        return [sentence]
+    return []
+
+
+def unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """How two machines, as `describe` tells them, differ in what a timing depends on; empty: alike, and comparable.
+
+    Machine (processor, cores, architecture, memory), instruction sets, and the control group's quota.
+    """
+    differences = []
+    if first.get("machine") != second.get("machine"):
+        differences.append(f"the machines are {first.get('machine', 'unknown')} and {second.get('machine', 'unknown')}")
+    mine, theirs = (set(each.get("instruction_sets", ())) for each in (first, second))
+    for which, alone in (("first", mine - theirs), ("second", theirs - mine)):
+        if alone:
+            differences.append(f"only the {which} has {', '.join(sorted(alone))}")
+    quotas = [each.get("processor_quota") for each in (first, second)]
+    if quotas[0] != quotas[1]:
+        words = ["none" if each is None else f"{each:g}" for each in quotas]
+        differences.append(f"the processor quotas are {words[0]} and {words[1]}")
+    return differences
+
+
+def unlike_software(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """How two runs differ in software and settings that may change a timing: no bar to comparing them, but to be told."""
+    ours, theirs = _software(first), _software(second)
+    return [f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name]]
+
+
+def _software(environment: Mapping[str, Any]) -> dict[str, str]:
+    settings = {name: environment.get(name) for name in ("python", "system", "governor")}
+    tools = {name: environment.get("versions", {}).get(name) for name in BACKEND_TOOLS}
+    return {name: str(value or "absent") for name, value in {**settings, **tools}.items()}
+
+
+def _governor(root: Path) -> str:
+    return read_text(root / CPUS / f"cpu{affinity()[0]}/cpufreq/scaling_governor").strip()
+
+
+def _memory_pressure(root: Path) -> float:
+    """The percentage of the last ten seconds in which some process waited for memory; 0 where it is not told."""
+    words = read_text(root / "proc/pressure/memory").split()
+    return float(words[1].removeprefix("avg10=")) if words[:1] == ["some"] else 0.0
+
+
+def _plural(count: int, word: str) -> str:
+    return word if count == 1 else f"{word}s"
+
+
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

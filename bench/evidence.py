@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from .looks import LOOKS, looks_within, per_look_error
 from .metrics import Conditions, Kind
-from .stats import proportion_bounds, t_bounds, tango_bounds
-
-LOOKS = (4, 6, 8, 12)
-"""Replicates after which verdicts are looked at; the error of each side is split over all of them, taken or not."""
+from .stats import proportion_bounds, t_bounds, tango_bounds, welch_bounds
 
 
 @dataclass(frozen=True)
@@ -76,13 +74,19 @@ class Evidence(Protocol):
         """Bounds that the truth passes with at most these one-sided errors; None where there is too little to say."""
 
 
+def _positive(*series: tuple[float, ...]) -> bool:
+    """Whether every value has a logarithm."""
+    return all(0 < value < math.inf for values in series for value in values)
+
+
 @dataclass(frozen=True)
 class ReplicateRatios:
-    """A statistic of every replicate, for candidate, baseline and control; replicates are independent.
+    """A statistic of every replicate, for candidate and baseline; replicates are independent.
 
-    Student's t over the replicates (ratios: over their logarithms), the error of each side split over the planned looks,
-    with the replicates up to the last look. Ratios are widened by the control's distance from 1 where its own interval,
-    at the same errors, excludes 1.
+    `by_round` are the ratios of the replicates where these are taken round by round, else candidate / baseline; `control` are
+    those of the baseline's twin. Student's t over the replicates (ratios: over their logarithms), the error of each side shared
+    among the looks that were planned (`planned` replicates at most), with the replicates up to the last look. Ratios are
+    widened by the control's distance from 1 where its own interval, at the same errors, excludes 1.
     """
 
     variant: str
@@ -91,18 +95,22 @@ class ReplicateRatios:
     candidate: tuple[float, ...]
     baseline: tuple[float, ...]
     control: tuple[float, ...] | None = None
+    by_round: tuple[float, ...] = ()
+    planned: int = LOOKS[-1]
     unit: Literal["replicates"] = "replicates"
     kinds: tuple[Kind, ...] = ("ratio", "difference", "value")
 
     @property
     def looked_at(self) -> int:
         """Replicates up to the last look; 0 before the first."""
-        return max((look for look in LOOKS if look <= len(self.candidate)), default=0)
+        return max(looks_within(min(len(self.candidate), self.planned)), default=0)
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """Candidate / baseline of each replicate."""
-        return tuple(c / b for c, b in zip(self.candidate, self.baseline, strict=True))
+        """Candidate / baseline of each replicate; infinite where the baseline is 0."""
+        return self.by_round or tuple(
+            c / b if b else math.inf for c, b in zip(self.candidate, self.baseline, strict=True)
+        )
 
     def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> Interval | None:
         """Bounds of the ratio, of the difference in the metric's unit, or of the candidate's own value."""
@@ -111,10 +119,12 @@ class ReplicateRatios:
             return None
         candidate, baseline = np.array(self.candidate[:n]), np.array(self.baseline[:n])
         if kind == "value":
-            return _t_interval(candidate, alpha_low, alpha_high)
+            return self._t_interval(candidate, alpha_low, alpha_high)
         if kind == "difference":
-            return _t_interval(candidate - baseline, alpha_low, alpha_high)
-        logs = _t_interval(np.log(candidate / baseline), alpha_low, alpha_high)
+            return self._t_interval(candidate - baseline, alpha_low, alpha_high)
+        if not _positive(self.ratios):
+            return None
+        logs = self._t_interval(np.log(self.ratios[:n]), alpha_low, alpha_high)
         control = self.control_interval(alpha_low, alpha_high)
         bias = control.bias if control else 0.0
         return Interval(math.exp(logs.value), math.exp(logs.low - bias), math.exp(logs.high + bias), n)
@@ -122,16 +132,86 @@ class ReplicateRatios:
     def control_interval(self, alpha_low: float, alpha_high: float) -> ControlInterval | None:
         """The twin's ratio with its bounds; None where it was not weighed."""
         n = self.looked_at
-        if self.control is None or n == 0:
+        if self.control is None or n == 0 or not _positive(self.control):
             return None
-        ratios = np.array(self.control[:n]) / np.array(self.baseline[:n])
-        logs = _t_interval(np.log(ratios), alpha_low, alpha_high)
-        return ControlInterval(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), tuple(ratios.tolist()))
+        logs = self._t_interval(np.log(self.control[:n]), alpha_low, alpha_high)
+        return ControlInterval(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), self.control[:n])
+
+    def _t_interval(self, values: NDArray[np.float64], alpha_low: float, alpha_high: float) -> Interval:
+        errors = (per_look_error(alpha, self.planned) for alpha in (alpha_low, alpha_high))
+        return Interval(float(values.mean()), *t_bounds(values, *errors), len(values))
 
 
-def _t_interval(values: NDArray[np.float64], alpha_low: float, alpha_high: float) -> Interval:
-    low, high = t_bounds(values, alpha_low / len(LOOKS), alpha_high / len(LOOKS))
-    return Interval(float(values.mean()), low, high, len(values))
+@dataclass(frozen=True)
+class TwoRuns:
+    """A metric of a variant in this run against a saved one: the ratio of two means of logs, each over its own replicates.
+
+    `through_baselines`: what is compared are ratios to each run's baseline, widened by both controls' distances from 1;
+    otherwise the values themselves. Welch's t (Biometrika 34, 1947, 28-35), the error of each side shared among the looks.
+    """
+
+    variant: str
+    metric: str
+    conditions: Conditions
+    now: ReplicateRatios
+    then: ReplicateRatios
+    through_baselines: bool
+    unit: Literal["replicates"] = "replicates"
+    kinds: tuple[Kind, ...] = ("ratio",)
+
+    def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> Interval | None:
+        """Bounds of the ratio of now to then; None where a run has no look yet, or for another kind."""
+        values = [each.ratios if self.through_baselines else each.candidate for each in (self.now, self.then)]
+        if kind != "ratio" or self.looked_at == 0 or not _positive(*values):
+            return None
+        now, then = (np.log(np.array(each)) for each in values)
+        errors = [per_look_error(alpha, min(self.now.planned, self.then.planned)) for alpha in (alpha_low, alpha_high)]
+        low, high = welch_bounds(now, then, *errors)
+        bias = sum(self._bias(each, alpha_low, alpha_high) for each in (self.now, self.then))
+        ratio = math.exp(now.mean() - then.mean())
+        return Interval(ratio, math.exp(low - bias), math.exp(high + bias), self.looked_at)
+
+    @property
+    def looked_at(self) -> int:
+        """Replicates of the run that has fewer, up to its last look."""
+        return min(self.now.looked_at, self.then.looked_at)
+
+    def _bias(self, run: ReplicateRatios, alpha_low: float, alpha_high: float) -> float:
+        control = run.control_interval(alpha_low, alpha_high) if self.through_baselines else None
+        return control.bias if control else 0.0
+
+
+@dataclass(frozen=True)
+class Incomparable:
+    """What cannot be compared across runs, and why: undecided, whatever the rule."""
+
+    variant: str
+    metric: str
+    conditions: Conditions
+    why: str
+    unit: Literal[""] = ""
+    kinds: tuple[Kind, ...] = ("ratio", "difference", "value")
+
+    def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> None:
+        """None, whatever the errors."""
+        del kind, alpha_low, alpha_high
+
+
+@dataclass(frozen=True)
+class TooFewCalls:
+    """A percentile that was measured with `calls` timed calls a replicate, fewer than the `needed` ones: no number."""
+
+    variant: str
+    metric: str
+    conditions: Conditions
+    calls: int
+    needed: int
+    unit: Literal[""] = ""
+    kinds: tuple[Kind, ...] = ("ratio", "difference", "value")
+
+    def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> None:
+        """None, whatever the errors."""
+        del kind, alpha_low, alpha_high
 
 
 @dataclass(frozen=True)

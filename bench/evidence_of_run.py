@@ -1,78 +1,64 @@
 """What a run's samples, predictions and files say of each candidate against the baseline, as evidence for the judge."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from ..optimize.variant import Manifest
-from .evidence import Agreement, Evidence, Exact, PairedAccuracy, Perplexity, ReplicateRatios
-from .metrics import METRICS, Conditions, Metric
-from .predictions import ClassPredictions, WindowScores
+from .evidence import Evidence, Exact, ReplicateRatios, TooFewCalls
+from .looks import LOOKS
 from .samples import CONTROL, Replicate
-from .stats import least_n
+from .speed import Statistic, statistics
 
 
 def speed_evidence(
-    replicates: Sequence[Replicate], baseline: str, kind: Literal["classifier", "decoder"]
+    replicates: Sequence[Replicate],
+    baseline: str,
+    kind: Literal["classifier", "decoder"],
+    *,
+    latency_limit: Mapping[str, float] | None = None,
+    planned: int = LOOKS[-1],
 ) -> Iterator[Evidence]:
-    """One piece of evidence a candidate, shape and speed metric, from the replicates in which both were measured."""
-    pairs = {key for replicate in replicates for key in replicate.timed}
-    for variant, shape in sorted(pairs):
-        if variant in (baseline, CONTROL):
-            continue
-        conditions: Conditions = json.loads(shape)
-        for metric in timed_metrics(kind):
-            values = [
-                tuple(value_in(replicate, name, shape, conditions, metric) for name in (variant, baseline, CONTROL))
-                for replicate in replicates
-            ]
-            both = [each for each in values if each[0] is not None and each[1] is not None]
-            if not both:
-                continue
-            with_control = all(each[2] is not None for each in both)
-            yield ReplicateRatios(
-                variant,
-                metric.name,
-                conditions,
-                candidate=tuple(float(each[0]) for each in both if each[0] is not None),
-                baseline=tuple(float(each[1]) for each in both if each[1] is not None),
-                control=tuple(float(each[2]) for each in both if each[2] is not None) if with_control else None,
-            )
+    """One piece of evidence a candidate, place and speed metric, from the replicates in which both were measured."""
+    measured = {key for replicate in replicates for key in replicate.timed}
+    candidates = sorted({variant for variant, _ in measured} - {baseline, CONTROL})
+    for statistic in statistics({shape for _, shape in measured}, kind, latency_limit or {}):
+        for variant in candidates:
+            piece = _speed_piece(statistic, replicates, variant, baseline, planned)
+            if piece is not None:
+                yield piece
 
 
-def timed_metrics(kind: Literal["classifier", "decoder"]) -> list[Metric]:
-    """The metrics that timed calls of this kind of model give."""
-    family = "generation" if kind == "decoder" else "speed"
-    return [metric for metric in METRICS.values() if metric.family == family and metric.of_calls is not None]
+def _speed_piece(
+    statistic: Statistic, replicates: Sequence[Replicate], variant: str, baseline: str, planned: int
+) -> Evidence | None:
+    """What the replicates say of one statistic; None where it was not measured for both."""
+    both = [each for each in replicates if None not in (statistic.of(each, variant), statistic.of(each, baseline))]
+    if not both:
+        fewest = min((n for r in replicates if (n := statistic.calls(r, variant))), default=0)
+        short = 0 < fewest < statistic.calls_needed
+        place = (variant, statistic.metric.name, statistic.conditions)
+        return TooFewCalls(*place, fewest, statistic.calls_needed) if short else None
+    ours, theirs = (tuple(statistic.of(replicate, name) for replicate in both) for name in (variant, baseline))
+    ratios, control = (
+        tuple(statistic.ratio(replicate, name, baseline) for replicate in both) for name in (variant, CONTROL)
+    )
+    return ReplicateRatios(
+        variant,
+        statistic.metric.name,
+        statistic.conditions,
+        candidate=_whole(ours),
+        baseline=_whole(theirs),
+        control=_whole(control) if None not in control else None,
+        by_round=_whole(ratios) if statistic.metric.by_round else (),
+        planned=planned,
+    )
 
 
-def value_in(replicate: Replicate, variant: str, shape: str, conditions: Conditions, metric: Metric) -> float | None:
-    """A metric of one replicate; None where it was not measured or its percentile has too few samples."""
-    calls = replicate.timed.get((variant, shape))
-    if calls is None or metric.of_calls is None:
-        return None
-    if metric.percentile is not None and metric.percentile != 50 and len(calls) < least_n(metric.percentile / 100):  # noqa: PLR2004 - the median needs no rule
-        return None
-    return metric.of_calls(calls, conditions)
-
-
-def quality_evidence(
-    classes: Mapping[str, ClassPredictions], windows: Mapping[str, WindowScores], baseline: str
-) -> Iterator[Evidence]:
-    """Paired evidence on the same examples: accuracy and agreement of classifiers, perplexity of generators."""
-    for variant, answers in classes.items():
-        reference = classes.get(baseline)
-        if variant == baseline or reference is None:
-            continue
-        yield Agreement(variant, "agreement", {}, answers.predicted == reference.predicted)
-        if answers.labelled:
-            yield PairedAccuracy(variant, "accuracy", {}, reference.correct, answers.correct)
-    for variant, scores in windows.items():
-        reference_scores = windows.get(baseline)
-        if variant != baseline and reference_scores is not None:
-            yield Perplexity(variant, "perplexity", {}, reference_scores.nll, scores.nll, scores.tokens)
+def _whole(values: Sequence[float | None]) -> tuple[float, ...]:
+    """The values, none of which is missing."""
+    return tuple(value for value in values if value is not None)
 
 
 def cost_evidence(
@@ -98,7 +84,6 @@ def cost_evidence(
                 {},
                 candidate=tuple(values[number] for number in common),
                 baseline=tuple(table[baseline][number] for number in common),
-                control=None,
             )
 
 

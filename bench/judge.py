@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .evidence import Evidence, Interval, ReplicateRatios
+from .evidence import Evidence, Incomparable, Interval, ReplicateRatios
 from .metrics import METRICS, Kind
 from .results import Comparison, Control, Gate, Status, Verdict
 from .rules import Rule
-from .sentences import not_evaluated_sentence, sentence
+from .sentences import lack_sentence, not_evaluated_sentence, sentence
 
 IMPLAUSIBLE_SPEED = 30.0
 """A candidate faster (or smaller) than this factor is flagged: more likely broken than good."""
@@ -37,7 +37,8 @@ class JudgingPlan:
     """What a further replicate would cost, for saying what it would take to decide."""
 
     seconds_per_replicate: float = 0.0
-    max_replicates: int = 0
+    percentile_seconds: float = 0.0
+    """Sampling of a run that would take enough calls for every percentile that its rules name."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,15 @@ class Judgement:
     control: tuple[Control, ...]
     exit_code: int
     decided: bool
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What the sentences speak of: the baseline, the other side of a comparison, what more time would cost."""
+
+    baseline: str
+    reference: str
+    plan: JudgingPlan
 
 
 @dataclass(frozen=True)
@@ -79,17 +89,20 @@ def judge(
     error_rate: float = 0.01,
     plan: JudgingPlan | None = None,
     inconclusive: Literal["fail", "warn"] = "fail",
+    reference: str = "",
 ) -> Judgement:
     """Judge every rule on every variant and shape that it concerns.
 
     A variant that is failed or unavailable is `not_evaluated`, never a pass; so is a rule that nothing was measured for.
+    `reference` is what the sentences call the other side of a comparison: the baseline, unless it is another run.
     """
     candidates = [name for name in states if name != baseline]
     usable = [each for each in evidence if states[each.variant].status == "ok"]
     judged = sum(rule.concerns(each) for rule in rules for each in usable)
     errors = _Errors(error_rate / max(1, len(candidates)), error_rate / max(1, judged), error_rate / 2)
     plan = plan or JudgingPlan()
-    gates = [gate for rule in rules for gate in _gates(rule, usable, states, baseline, rules, errors, plan)]
+    words = _Words(baseline, reference or baseline, plan)
+    gates = [gate for rule in rules for gate in _gates(rule, usable, states, words, rules, errors)]
     comparisons = [each for piece in usable for each in _comparisons(piece, rules, errors)]
     return Judgement(
         gates=tuple(gates),
@@ -113,33 +126,30 @@ def _gates(
     rule: Rule,
     evidence: Sequence[Evidence],
     states: Mapping[str, VariantState],
-    baseline: str,
+    words: _Words,
     rules: Sequence[Rule],
     errors: _Errors,
-    plan: JudgingPlan,
 ) -> Iterator[Gate]:
     """The verdicts of one rule: a gate for each shape of each variant, or one that says why there is none."""
-    wanted = rule.variants or [name for name, state in states.items() if name != baseline and state.status == "ok"]
+    others = [name for name, state in states.items() if name != words.baseline and state.status == "ok"]
+    wanted = rule.variants or others
     for variant in wanted:
         pieces = [piece for piece in evidence if piece.variant == variant and rule.concerns(piece)]
         for piece in pieces:
-            yield _gate(rule, piece, baseline, rules, errors, plan)
+            yield _gate(rule, piece, words, rules, errors)
         if not pieces:
             yield _not_evaluated(rule, variant, states[variant], evidence)
 
 
-def _gate(
-    rule: Rule, piece: Evidence, baseline: str, rules: Sequence[Rule], errors: _Errors, plan: JudgingPlan
-) -> Gate:
+def _gate(rule: Rule, piece: Evidence, words: _Words, rules: Sequence[Rule], errors: _Errors) -> Gate:
     low, high = errors.of(_judging(piece, rule.compare, rules))
     interval = piece.interval(rule.compare, low, high)
     if interval is None:
-        why = f"{piece.variant}: {piece.metric}: too little was measured for an interval (4 replicates, 2 windows)"
-        return Gate(
-            rule.metric, rule.compare, {rule.bound: rule.limit}, piece.variant, piece.conditions, "not_evaluated", why
-        )
+        why = lack_sentence(piece, words.plan.percentile_seconds)
+        lacking: Verdict = "inconclusive" if isinstance(piece, Incomparable) else "not_evaluated"
+        return Gate(rule.metric, rule.compare, {rule.bound: rule.limit}, piece.variant, piece.conditions, lacking, why)
     verdict = verdict_of(rule, interval)
-    words = sentence(rule, piece, interval, verdict, baseline, plan.seconds_per_replicate, (low, high))
+    text = sentence(rule, piece, interval, verdict, words.reference, words.plan.seconds_per_replicate, (low, high))
     return Gate(
         rule.metric,
         rule.compare,
@@ -147,7 +157,7 @@ def _gate(
         piece.variant,
         piece.conditions,
         verdict,
-        words,
+        text,
         suspicious=_suspicious(rule, interval),
     )
 
@@ -155,7 +165,8 @@ def _gate(
 def _not_evaluated(rule: Rule, variant: str, state: VariantState, evidence: Sequence[Evidence]) -> Gate:
     shapes = [each.conditions for each in evidence if each.metric == rule.metric and each.variant == variant]
     words = not_evaluated_sentence(rule, variant, state.status, state.reason, shapes)
-    return Gate(rule.metric, rule.compare, {rule.bound: rule.limit}, variant, rule.conditions, "not_evaluated", words)
+    conditions = rule.conditions if rule.slice is None else {"slice": rule.slice, **rule.conditions}
+    return Gate(rule.metric, rule.compare, {rule.bound: rule.limit}, variant, conditions, "not_evaluated", words)
 
 
 def _judging(piece: Evidence, kind: Kind, rules: Sequence[Rule]) -> list[Rule]:

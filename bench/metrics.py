@@ -31,6 +31,8 @@ SHAPE_KEYS = (
 """Every key that a flat `conditions` map may hold."""
 
 
+_MEDIAN = 50
+
 Calls = NDArray[np.float64]
 """Milliseconds of timed calls, shape (calls, parts): one part a call; for a generator one part an output token."""
 
@@ -47,6 +49,7 @@ class Metric:
         family: speed (calls of a classifier), generation (calls of a generator), quality (predictions) or cost.
         of_calls: for speed and generation, the value of the timed calls of one shape; None where they do not give one.
         percentile: for a percentile, which; below its least number of samples it is not a number.
+        by_round: a median, whose ratio is taken round by round, so that what changes from round to round cancels.
         measured: False where this release does not measure it yet.
     """
 
@@ -57,6 +60,7 @@ class Metric:
     family: Family
     of_calls: Callable[[Calls, Conditions], float | None] | None = None
     percentile: float | None = None
+    by_round: bool = False
     measured: bool = True
 
 
@@ -65,7 +69,7 @@ def _percentile(name: str, percentile: float, formula: str) -> Metric:
         del conditions
         return float(np.percentile(calls.sum(axis=1), percentile))
 
-    return Metric(name, "ms", "lower", formula, "speed", of_calls, percentile)
+    return Metric(name, "ms", "lower", formula, "speed", of_calls, percentile, by_round=percentile == _MEDIAN)
 
 
 def _generation(
@@ -75,7 +79,7 @@ def _generation(
     unit: str = "ms",
     direction: Direction = "lower",
 ) -> Metric:
-    return Metric(name, unit, direction, formula, "generation", of_calls)
+    return Metric(name, unit, direction, formula, "generation", of_calls, by_round=unit == "ms")
 
 
 def _quality(name: str, formula: str, direction: Direction = "higher", *, measured: bool = False) -> Metric:
@@ -88,6 +92,13 @@ def _mean_seconds(calls: Calls) -> float:
 
 def _batch(conditions: Conditions) -> int:
     return int(conditions["batch_size"])
+
+
+def _throughput(calls: Calls, conditions: Conditions) -> float | None:
+    """Samples/s of callers that are never idle (Little's law); at a given rate, what arrives is what is served."""
+    if "rate" in conditions:
+        return None
+    return _batch(conditions) * int(conditions.get("concurrency", 1)) / _mean_seconds(calls)
 
 
 def _tpot(calls: Calls, conditions: Conditions) -> float | None:
@@ -125,9 +136,16 @@ _ALL = (
         "throughput",
         "samples/s",
         "higher",
-        "batch_size / latency_mean, one caller",
+        "batch_size x concurrency / latency_mean, callers never idle; at batch_size best: the highest of the batch sizes",
         "speed",
-        lambda calls, conditions: _batch(conditions) / _mean_seconds(calls),
+        _throughput,
+    ),
+    Metric(
+        "sustained_rate",
+        "requests/s",
+        "higher",
+        "highest of measure.rates at which the percentile of measure.latency_limit is within it; 0 where at none",
+        "speed",
     ),
     Metric("load_time", "ms", "lower", "opening the artifact in a fresh process; median over processes", "cost"),
     Metric("first_call", "ms", "lower", "the first call after opening; median over processes", "cost"),
@@ -182,18 +200,42 @@ _ALL = (
     _quality("exact_match", "share of outputs equal to the reference"),
     _quality("repetition", "share of repeated 4-grams", "lower"),
     _quality("accuracy", "share of examples whose highest score is the label's", measured=True),
-    _quality("balanced_accuracy", "mean of the recalls of the classes"),
-    _quality("precision_macro", "mean of the precisions of the classes"),
-    _quality("recall_macro", "mean of the recalls of the classes"),
-    _quality("f1_macro", "mean of the F1 scores of the classes"),
-    _quality("f1_weighted", "mean of the F1 scores of the classes, weighted by their support"),
-    _quality("roc_auc", "area under the ROC curve, one against the rest, macro"),
-    _quality("log_loss", "mean negative log of the label's probability", "lower"),
-    _quality("brier", "mean squared distance of the probabilities from the label's indicator", "lower"),
-    _quality("expected_calibration_error", "mean |confidence - accuracy| over 15 equal-width bins", "lower"),
-    _quality("mse", "mean squared error", "lower"),
-    _quality("rmse", "root of the mean squared error", "lower"),
-    _quality("worst_class_recall", "lowest recall of any class"),
+    _quality("balanced_accuracy", "mean of the recalls of the classes that occur among the labels", measured=True),
+    _quality(
+        "precision_macro",
+        "mean of the precisions of the classes that occur among the labels; 0 for one that is never predicted",
+        measured=True,
+    ),
+    _quality("recall_macro", "mean of the recalls of the classes that occur among the labels", measured=True),
+    _quality("f1_macro", "mean of the F1 scores of the classes that occur among the labels", measured=True),
+    _quality("f1_weighted", "mean of the F1 scores of the classes, weighted by their support", measured=True),
+    _quality(
+        "roc_auc",
+        "area under the ROC curve: of class 1 for two classes, else the mean of one against the rest over the classes that "
+        "occur among the labels",
+        measured=True,
+    ),
+    _quality("log_loss", "mean negative log of the label's probability, nats", "lower", measured=True),
+    _quality(
+        "brier",
+        "mean squared distance of the probabilities from the label's indicator; half of it for two classes",
+        "lower",
+        measured=True,
+    ),
+    _quality(
+        "expected_calibration_error",
+        "absolute difference of mean confidence and accuracy, averaged by examples over 15 equal-width bins of the highest probability",
+        "lower",
+        measured=True,
+    ),
+    _quality(
+        "mse",
+        "mean over examples and classes of the squared distance of the probability from the label's indicator",
+        "lower",
+        measured=True,
+    ),
+    _quality("rmse", "root of the mse", "lower", measured=True),
+    _quality("worst_class_recall", "lowest recall of any class that occurs among the labels", measured=True),
     _quality("agreement", "share of examples with the baseline's prediction", measured=True),
     Metric("artifact_bytes", "bytes", "lower", "bytes of the artifact's files", "cost"),
     Metric("parameters", "1", "lower", "numbers among the artifact's weights", "cost"),
@@ -203,6 +245,24 @@ _ALL = (
 )
 
 METRICS: dict[str, Metric] = {each.name: each for each in _ALL}
+
+SHARES = frozenset(
+    {
+        "accuracy",
+        "agreement",
+        "balanced_accuracy",
+        "exact_match",
+        "expected_calibration_error",
+        "f1_macro",
+        "f1_weighted",
+        "precision_macro",
+        "recall_macro",
+        "repetition",
+        "token_agreement",
+        "worst_class_recall",
+    }
+)
+"""Metrics that are shares between 0 and 1: shown in percent, their differences in points."""
 
 
 def metric(name: str) -> Metric:

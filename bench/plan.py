@@ -2,17 +2,21 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .evidence import LOOKS
+from .looks import LOOKS
 from .metrics import Conditions
 from .samples import key_of
 
-_FULL_ROUNDS = 30
+_FULL_ROUNDS = 15
+"""A replicate's own differences soon outweigh what more rounds would average out; see the table of docs/weighing.md."""
 _LEAST_ROUNDS = 5
 _SETTLE_MS = 12.0
 _VISIT_MS = 50.0
-_REPLICATES_AIMED_AT = 6
+_REPLICATES_AIMED_AT = 8
+_ARRIVALS = (10, 30)
+"""Requests of a visit at a given rate: a queue needs a few to form, and each visit starts with an empty one."""
+_ARRIVAL_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,9 @@ class Plan:
     replicates: int
     """Most replicates: the last look that the budget reaches, at least 4."""
     max_seconds: float
+    percentile_calls: int = 0
+    percentile_seconds: float = 0.0
+    """Where a rule's percentile needs more timed calls a replicate than the budget buys: how many, and the seconds in all."""
 
     def sentence(self) -> str:
         """What will be done, in words."""
@@ -50,9 +57,15 @@ class Plan:
         over = ""
         if self.seconds_per_replicate * LOOKS[0] > self.max_seconds * 1.05:
             over = f" This is over max_seconds = {self.max_seconds:g}: fewer replicates could not be judged."
+        short = ""
+        if self.percentile_calls:
+            short = (
+                f" A percentile that a rule names needs {self.percentile_calls} timed calls a replicate: it will not be judged; "
+                f"max_seconds = {math.ceil(self.percentile_seconds)} would buy them."
+            )
         return (
             f"{_replicates_words(self.replicates)} of fresh processes, {self.seconds_per_replicate:.1f} s of sampling "
-            f"each ({calls}).{over}"
+            f"each ({calls}).{over}{short}"
         )
 
 
@@ -77,25 +90,54 @@ def make_plan(
     *,
     max_seconds: float,
     looks: int | None = None,
+    least_calls: Mapping[str, int] | None = None,
 ) -> Plan:
     """Plan a run from the length of one call of each variant (the control's included), by shape key.
 
-    `looks` caps the number of looks (1: four replicates).
+    `looks` caps the number of looks (1: four replicates). `least_calls` are timed calls of a replicate that a shape's rules
+    need for their percentiles: they are planned where the budget buys them in four replicates, else the plan says so.
     """
-    bare = []
-    for conditions in shapes:
-        lengths = call_ms[key_of(conditions)]
-        settle, timed = visit_calls(sorted(lengths)[len(lengths) // 2])
-        bare.append((conditions, settle, timed, sum(lengths) * (settle + timed) / 1e3))
-    round_all = sum(seconds for *_, seconds in bare)
-    rounds = math.floor(max_seconds / (_REPLICATES_AIMED_AT * round_all)) if round_all > 0 else _FULL_ROUNDS
-    rounds = max(_LEAST_ROUNDS, min(_FULL_ROUNDS, rounds))
-    planned = tuple(
-        ShapePlan(conditions, settle, timed, rounds, seconds) for conditions, settle, timed, seconds in bare
+    full = [_full(conditions, call_ms[key_of(conditions)]) for conditions in shapes]
+    fraction = max_seconds / (_REPLICATES_AIMED_AT * _seconds(full)) if _seconds(full) > 0 else 1.0
+    planned = [
+        replace(shape, rounds=max(_LEAST_ROUNDS, min(shape.rounds, math.floor(shape.rounds * fraction))))
+        for shape in full
+    ]
+    wanted = [_with_calls(shape, (least_calls or {}).get(shape.key, 0)) for shape in planned]
+    affordable = LOOKS[0] * _seconds(wanted) <= max_seconds * 1.05
+    short = 0 if affordable or wanted == planned else max((least_calls or {}).values())
+    chosen = wanted if affordable else planned
+    reachable = [look for look in LOOKS[:looks] if look * _seconds(chosen) <= max_seconds * 1.05]
+    return Plan(
+        tuple(chosen),
+        _seconds(chosen),
+        max(reachable, default=LOOKS[0]),
+        max_seconds,
+        percentile_calls=short,
+        percentile_seconds=LOOKS[0] * _seconds(wanted) if short else 0.0,
     )
-    per_replicate = rounds * round_all
-    reachable = [look for look in LOOKS[:looks] if look * per_replicate <= max_seconds * 1.05]
-    return Plan(planned, per_replicate, max(reachable, default=LOOKS[0]), max_seconds)
+
+
+def _full(conditions: Conditions, lengths: Sequence[float]) -> ShapePlan:
+    """A shape with all the rounds that are of use; `lengths` are the milliseconds of a call of each variant."""
+    if "rate" in conditions:
+        calls = sum(_ARRIVALS)
+        between = 1e3 / float(conditions["rate"])
+        seconds = sum(calls * max(between, length) for length in lengths) / 1e3
+        return ShapePlan(conditions, *_ARRIVALS, _ARRIVAL_ROUNDS, seconds)
+    settle, timed = visit_calls(sorted(lengths)[len(lengths) // 2])
+    callers = int(conditions.get("concurrency", 1))
+    return ShapePlan(conditions, settle * callers, timed * callers, _FULL_ROUNDS, sum(lengths) * (settle + timed) / 1e3)
+
+
+def _with_calls(shape: ShapePlan, calls: int) -> ShapePlan:
+    """A shape with enough rounds for so many timed calls a replicate."""
+    return replace(shape, rounds=max(shape.rounds, math.ceil(calls / shape.timed)))
+
+
+def _seconds(shapes: Sequence[ShapePlan]) -> float:
+    """Sampling seconds of a replicate."""
+    return sum(shape.rounds * shape.round_seconds for shape in shapes)
 
 
 def _replicates_words(most: int) -> str:

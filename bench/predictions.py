@@ -1,6 +1,8 @@
 """What every variant answered on the same examples: written once, the ground of all quality metrics."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +11,24 @@ from numpy.typing import NDArray
 
 from ..optimize.errors import InputError
 from ..optimize.files import replacing
+from .quality import Estimate, estimates
 
 FILE = "predictions.parquet"
+_SLICE = "slice."
 
 
 @dataclass(frozen=True)
 class ClassPredictions:
-    """A classifier's answers: labels (-1: none) and predictions, shape (examples,); scores (examples, classes)."""
+    """A classifier's answers: labels (-1: none) and predictions, shape (examples,); scores (examples, classes).
+
+    `slices` are the data columns that rules may judge within: by name, each example's value.
+    """
 
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
     scores: NDArray[np.float32]
     texts: tuple[str, ...]
+    slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def labelled(self) -> bool:
@@ -32,6 +40,24 @@ class ClassPredictions:
         """Whether each prediction is the label."""
         right: NDArray[np.bool_] = self.predicted == self.labels
         return right
+
+    @cached_property
+    def quality(self) -> dict[str, Estimate]:
+        """The metrics of quality.py that are defined here, by name; none without labels."""
+        return estimates(self.labels, self.predicted, self.scores) if self.labelled else {}
+
+    @cached_property
+    def sliced(self) -> dict[str, "ClassPredictions"]:
+        """The answers within each value of each kept column, by `column=value`."""
+        return {
+            f"{column}={value}": self._within(np.array(values) == value)
+            for column, values in self.slices.items()
+            for value in sorted(set(values))
+        }
+
+    def _within(self, chosen: NDArray[np.bool_]) -> "ClassPredictions":
+        texts = tuple(text for text, inside in zip(self.texts, chosen, strict=True) if inside)
+        return ClassPredictions(self.labels[chosen], self.predicted[chosen], self.scores[chosen], texts)
 
 
 @dataclass(frozen=True)
@@ -66,6 +92,7 @@ def write_class_predictions(run_folder: Path, answers: dict[str, ClassPrediction
                 "prediction": each.predicted.tolist(),
                 "scores": list(each.scores),
                 "text": list(each.texts),
+                **{f"{_SLICE}{column}": list(values) for column, values in each.slices.items()},
             }
             for name, each in answers.items()
         ],
@@ -100,6 +127,11 @@ def read_class_predictions(run_folder: Path) -> dict[str, ClassPredictions]:
             predicted=np.array(table["prediction"].to_pylist(), dtype=np.int64),
             scores=np.stack(table["scores"].to_numpy(zero_copy_only=False)).astype(np.float32),
             texts=tuple(table["text"].to_pylist()),
+            slices={
+                column.removeprefix(_SLICE): tuple(table[column].to_pylist())
+                for column in table.column_names
+                if column.startswith(_SLICE)
+            },
         )
         for name, table in _tables(run_folder, "label")
     }

@@ -113,6 +113,23 @@ class Flip:
 
 
 @dataclass(frozen=True)
+class ClassRecall:
+    """The recall of one class, of the baseline and of a candidate, over its `n` examples.
+
+    `low` and `high` bound the difference; all classes of a candidate together hold at 95 %.
+    """
+
+    variant: str
+    class_name: str
+    n: int
+    baseline: float
+    candidate: float
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything derived from a run's raw files; `samples` and `predictions` stay in their own files."""
 
@@ -124,6 +141,7 @@ class Results:
     control: tuple[Control, ...] = ()
     gates: tuple[Gate, ...] = ()
     flips: tuple[Flip, ...] = ()
+    class_recalls: tuple[ClassRecall, ...] = ()
     notices: tuple[str, ...] = ()
     """Sentences about the run as a whole: nothing was judged, accuracy not judged, the machine was loaded, ..."""
     exit_code: int = 0
@@ -152,6 +170,7 @@ class Results:
             "control": Control,
             "gates": Gate,
             "flips": Flip,
+            "class_recalls": ClassRecall,
         }
         lists = {key: tuple(made(**_tuples(row)) for row in data[key]) for key, made in parts.items()}
         return Results(**{**data, **lists, "notices": tuple(data["notices"])})

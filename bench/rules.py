@@ -7,14 +7,23 @@ from typing import Literal
 from ..optimize.errors import NotAvailableYetError
 from .config import GatesConfig, RuleConfig
 from .evidence import Evidence
-from .metrics import Conditions, Kind, metric
+from .metrics import METRICS, Conditions, Kind, metric
+from .speed import BEST
+from .stats import least_n
 
 ModelKind = Literal["classifier", "decoder"]
+
+ALWAYS_SLICED = ("accuracy", "agreement")
+"""Metrics that are given within every slice; others only where a rule asks for them there."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule; `maximum` says whether `limit` is the highest value allowed or the lowest."""
+    """One rule; `maximum` says whether `limit` is the highest value allowed or the lowest.
+
+    Without conditions it holds at every shape measured; the best of the batch sizes is judged only where it is named. With
+    `slice` it holds within each value of that data column, without it on all examples together.
+    """
 
     metric: str
     compare: Kind
@@ -22,11 +31,18 @@ class Rule:
     maximum: bool
     variants: tuple[str, ...] = ()
     conditions: Conditions = field(default_factory=dict)
+    slice: str | None = None
 
     @property
     def bound(self) -> str:
         """`max` or `min`."""
         return "max" if self.maximum else "min"
+
+    @property
+    def words(self) -> str:
+        """The rule in words: `accuracy difference at least -0.01 within each language`."""
+        within = f" within each {self.slice}" if self.slice is not None else ""
+        return f"{self.metric} {self.compare} at {'most' if self.maximum else 'least'} {self.limit:g}{within}"
 
     def concerns(self, evidence: Evidence) -> bool:
         """Whether the rule judges this evidence: same metric, a variant that it names (or all), its conditions met."""
@@ -35,16 +51,38 @@ class Rule:
             and self.compare in evidence.kinds
             and (not self.variants or evidence.variant in self.variants)
             and all(evidence.conditions.get(key) == value for key, value in self.conditions.items())
+            and (evidence.conditions.get("batch_size") != BEST or "batch_size" in self.conditions)
+            and column_of(evidence.conditions) == self.slice
         )
+
+
+def column_of(conditions: Conditions) -> str | None:
+    """The data column of a slice such as `language=de`; None where the conditions name no slice."""
+    return str(conditions["slice"]).partition("=")[0] if "slice" in conditions else None
+
+
+def metrics_in_slices(rules: Sequence[Rule]) -> set[str]:
+    """The metrics that are given within slices: accuracy and agreement, and what a rule judges there."""
+    return {*ALWAYS_SLICED, *(rule.metric for rule in rules if rule.slice is not None)}
 
 
 def rules_of(gates: GatesConfig, kind: ModelKind) -> tuple[Rule, ...]:
     """The preset's rules, then the config's own.
 
     Raises:
-        NotAvailableYetError: a rule on a metric or a slice that this release does not measure.
+        NotAvailableYetError: a rule on a metric that this release does not measure.
     """
     return (*_preset(gates.preset, kind), *(_rule(each) for each in gates.rules))
+
+
+def least_calls_for(rules: Sequence[Rule], shape: Conditions) -> int:
+    """The timed calls a replicate that the percentiles of these rules need at a shape; 0 where they need none."""
+    percentiles = [
+        METRICS[rule.metric].percentile
+        for rule in rules
+        if all(shape.get(key) == value for key, value in rule.conditions.items())
+    ]
+    return max((least_n(each / 100) for each in percentiles if each is not None), default=0)
 
 
 def _rule(config: RuleConfig) -> Rule:
@@ -52,13 +90,15 @@ def _rule(config: RuleConfig) -> Rule:
         raise NotAvailableYetError(
             f"the metric {config.metric} is not measured yet in this release; remove the rule on it"
         )
-    if config.slice is not None:
-        raise NotAvailableYetError(
-            f"slice = '{config.slice}' is not available yet in this release; remove it from the rule"
-        )
     limit = config.max if config.max is not None else config.min
     return Rule(
-        config.metric, config.compare, float(limit or 0.0), config.max is not None, config.variants, config.conditions
+        config.metric,
+        config.compare,
+        float(limit or 0.0),
+        config.max is not None,
+        config.variants,
+        config.conditions,
+        config.column,
     )
 
 

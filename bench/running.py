@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import Literal
 
 from ..optimize.backends import backend
-from ..optimize.errors import ConfigError
+from ..optimize.errors import ConfigError, NotAvailableYetError
 from ..optimize.files import write_json, write_text
 from . import environment
 from .building import Built, build
 from .checks import Checked, check_all
 from .child import Child
-from .config import Config, parse_config, to_toml
+from .config import Config, MeasureConfig, parse_config, to_toml
 from .derive import derive, judgement_of, read_facts
 from .journal import Journal
 from .metrics import Conditions
+from .needed import data_sentences, examples_judged
 from .plan import Plan, make_plan
 from .predictions import ClassPredictions, WindowScores, write_class_predictions, write_window_scores
 from .reporter import Reporter, Silent
 from .results import Results, write_results
+from .rules import ModelKind, Rule, least_calls_for, rules_of
 from .samples import CONTROL, key_of
 from .session import Contender, Setting, Weighed, groups_that_fit, only_one_weighs, weigh
 from .workloads import builtin
@@ -64,18 +66,24 @@ def run(config: Config, options: Options | None = None, reporter: Reporter | Non
     config = complete(config, options)
     folder = new_run_folder(options.out, config.workload.name)
     with prepared_workload(config, options, reporter) as prepared:
+        shapes = shapes_of(config, prepared)
+        _tell_examples_needed(config, prepared, reporter)
         built = build_all(config, prepared, options, reporter)
         folder.mkdir(parents=True, exist_ok=True)
         journal = _write_raw(folder, config, prepared, built, options)
-        _measure(folder, config, prepared, built, journal, options, reporter)
+        _measure(folder, config, prepared, built, shapes, journal, options, reporter)
     results = derive(folder, inconclusive=options.inconclusive)
     write_results(results, folder)
     return results
 
 
 def complete(config: Config, options: Options) -> Config:
-    """Fill in default variants and what the options change; rules are checked against the variants' names again."""
+    """Fill in default variants, the columns that rules slice by, and what the options change.
+
+    Rules are checked against the variants' names again.
+    """
     data = config.model_dump(mode="json", exclude_none=True)
+    data["workload"]["columns"]["slices"] = list(config.sliced)
     if not config.variants:
         data["variants"] = list(default_variants(config))
     if options.max_seconds is not None:
@@ -153,15 +161,43 @@ def shapes_of(config: Config, prepared: Prepared) -> tuple[Conditions, ...]:
                 shape |= {"prompt_length": length, "max_new_tokens": measure.max_new_tokens}
             elif length:
                 shape["sequence_length"] = length
-            shapes.append({**shape, "threads": measure.threads})
+            shapes += [{**shape, **load, "threads": measure.threads} for load in _loads(measure, prepared.kind)]
     return tuple(shapes)
+
+
+def _loads(measure: MeasureConfig, kind: ModelKind) -> list[dict[str, int | float]]:
+    """The ways in which calls arrive: from so many callers at once, then at each rate; one caller alone is not named.
+
+    Raises:
+        NotAvailableYetError: callers or rates are asked for a generator.
+    """
+    loads: list[dict[str, int | float]] = [
+        {} if measure.concurrency == (1,) else {"concurrency": callers} for callers in measure.concurrency
+    ]
+    loads += [{"rate": int(rate) if rate.is_integer() else rate} for rate in measure.rates]
+    if kind == "decoder" and loads != [{}]:
+        raise NotAvailableYetError(
+            "measure.concurrency and measure.rates are not available yet for generators; remove them"
+        )
+    return loads
 
 
 def notices_of(config: Config, prepared: Prepared) -> list[str]:
     """Sentences about the run that a reader should see, known before it starts."""
     left_out = [size for size in config.measure.batch_sizes if prepared.fixed_batch not in (None, size)]
     fixed = f"The model takes batches of {prepared.fixed_batch} only; batch sizes {left_out} were not measured."
-    return [*prepared.notices, *([fixed] if left_out else []), *environment.advice()]
+    return [*prepared.notices, *([fixed] if left_out else []), *environment.advice(config.measure.threads)]
+
+
+def _tell_examples_needed(config: Config, prepared: Prepared, reporter: Reporter) -> None:
+    """Say of every quality rule how many examples it needs, and of which class or slice there are too few."""
+    labels = prepared.labels()
+    if labels is None or prepared.kind == "decoder":
+        return
+    alpha = config.measure.error_rate / max(1, len(config.variants) - 1)
+    judged = examples_judged(labels, prepared.class_names, prepared.slices())
+    for sentence in data_sentences(rules_of(config.gates, prepared.kind), alpha, judged):
+        reporter.tell(sentence)
 
 
 def _write_raw(folder: Path, config: Config, prepared: Prepared, built: Sequence[Built], options: Options) -> Journal:
@@ -199,12 +235,12 @@ def _measure(
     config: Config,
     prepared: Prepared,
     built: Sequence[Built],
+    shapes: tuple[Conditions, ...],
     journal: Journal,
     options: Options,
     reporter: Reporter,
 ) -> None:
     """Check and weigh the variants that were built; what fails meanwhile is in the journal."""
-    shapes = shapes_of(config, prepared)
     provider = "cuda" if config.measure.device == "cuda" else None
     usable = [made for made in built if made.status == "ok"]
     with only_one_weighs(reporter.tell):
@@ -218,7 +254,9 @@ def _measure(
         contenders = _contenders(config, [made for made in usable if made.name in fine])
         if not contenders:
             return
-        plan = plan_of(config, shapes, [fine.get(each.name, fine[contenders[0].name]) for each in contenders], options)
+        rules = rules_of(config.gates, prepared.kind)
+        weighed_calls = [fine.get(each.name, fine[contenders[0].name]) for each in contenders]
+        plan = plan_of(config, rules, shapes, weighed_calls, options)
         journal.write("plan", **_plan_facts(plan))
         reporter.tell(plan.sentence())
         peaks = {each.name: each.peak_bytes for each in fine.values()}
@@ -241,11 +279,21 @@ def _measure(
         journal.write("weighed", sampling_seconds=weighed.sampling_seconds, failed=weighed.failed)
 
 
-def plan_of(config: Config, shapes: Sequence[Conditions], contenders: Sequence[Checked], options: Options) -> Plan:
+def plan_of(
+    config: Config,
+    rules: Sequence[Rule],
+    shapes: Sequence[Conditions],
+    contenders: Sequence[Checked],
+    options: Options,
+) -> Plan:
     """Plan the weighing from the checked call lengths of the contenders, the control's included."""
     call_ms = {key_of(shape): [each.call_ms[key_of(shape)] for each in contenders] for shape in shapes}
     return make_plan(
-        shapes, call_ms, max_seconds=config.measure.max_seconds, looks=1 if options.quick else options.looks
+        shapes,
+        call_ms,
+        max_seconds=config.measure.max_seconds,
+        looks=1 if options.quick else options.looks,
+        least_calls={key_of(shape): least_calls_for(rules, shape) for shape in shapes},
     )
 
 
@@ -254,6 +302,7 @@ def _plan_facts(plan: Plan) -> dict[str, object]:
         "seconds_per_replicate": plan.seconds_per_replicate,
         "replicates": plan.replicates,
         "max_seconds": plan.max_seconds,
+        "percentile_seconds": plan.percentile_seconds,
         "sentence": plan.sentence(),
     }
 

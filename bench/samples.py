@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..optimize.errors import InputError
 from ..optimize.files import replacing
@@ -71,25 +72,39 @@ class Recorder:
 
 @dataclass(frozen=True)
 class Replicate:
-    """The samples of one replicate: timed calls and first calls by (variant, shape key)."""
+    """The samples of one replicate by (variant, shape key): timed calls, the round of each, and first calls."""
 
     number: int
     timed: dict[tuple[str, str], Calls]
     first: dict[tuple[str, str], float]
+    rounds: dict[tuple[str, str], NDArray[np.int64]] = field(default_factory=dict)
 
     @staticmethod
     def of(columns: dict[str, list[Any]]) -> "Replicate":
         """Sort the rows of one replicate by variant and shape."""
-        parts: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        parts: dict[tuple[str, str], dict[tuple[int, int], list[float]]] = defaultdict(lambda: defaultdict(list))
         first: dict[tuple[str, str], float] = {}
-        names = ("phase", "variant", "conditions", "call", "milliseconds")
-        for phase, variant, shape, call, milliseconds in zip(*(columns[name] for name in names), strict=True):
+        names = ("phase", "variant", "conditions", "round", "call", "milliseconds")
+        for phase, variant, shape, round_, call, milliseconds in zip(*(columns[name] for name in names), strict=True):
             if phase in _TIMED:
-                parts[variant, shape][call].append(milliseconds)
+                parts[variant, shape][round_, call].append(milliseconds)
             elif phase == "first":
                 first[variant, shape] = milliseconds
         timed = {key: np.array(list(calls.values()), dtype=np.float64) for key, calls in parts.items()}
-        return Replicate(columns["replicate"][0] if columns["replicate"] else 0, timed, first)
+        rounds = {key: np.array([round_ for round_, _ in calls], dtype=np.int64) for key, calls in parts.items()}
+        return Replicate(columns["replicate"][0] if columns["replicate"] else 0, timed, first, rounds)
+
+    def visits(self, variant: str, shape: str) -> dict[int, Calls]:
+        """The timed calls of each visit, by round."""
+        calls, rounds = self.timed[variant, shape], self.rounds[variant, shape]
+        return {int(each): calls[rounds == each] for each in np.unique(rounds)}
+
+    @staticmethod
+    def pooled(replicates: Sequence["Replicate"]) -> "Replicate":
+        """All timed calls of several replicates as if they were one's."""
+        keys = dict.fromkeys(key for replicate in replicates for key in replicate.timed)
+        timed = {key: np.concatenate([each.timed[key] for each in replicates if key in each.timed]) for key in keys}
+        return Replicate(0, timed, {})
 
 
 def read_replicates(run_folder: Path) -> list[Replicate]:

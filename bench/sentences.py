@@ -1,15 +1,20 @@
 """Verdicts in words: metric, interval, limit, n; and for an undecided rule what to change, and by how much."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from .evidence import LOOKS, Evidence, Interval, PairedAccuracy, ReplicateRatios
-from .metrics import METRICS, Conditions
-from .results import Verdict
-from .rules import Rule
+from .evidence import Evidence, Incomparable, Interval, PairedAccuracy, ReplicateRatios, TooFewCalls, TwoRuns
+from .looks import LOOKS, per_look_error
+from .metrics import METRICS, SHARES, Conditions
+from .quality_evidence import PairedQuality, WorstClassRecall, copies_to_decide
+from .results import Measurement, Verdict
+from .rules import Rule, column_of
+from .samples import key_of
+from .speed import BEST
 from .stats import examples_for_difference, t_quantile
 
 _MOST_EXAMPLES = 1_000_000
+_TOO_NEAR = "The estimate lies so near the limit that a million examples would not decide it; set another limit"
 _NEAR_ONE = 0.05
 """Ratios this near to 1 are shown with four decimals: there the third one decides."""
 
@@ -28,9 +33,10 @@ def sentence(
     limit = f"limit at {'most' if rule.maximum else 'least'} {shown_limit}"
     compared = "" if rule.compare == "value" else f" {'of' if rule.compare == 'ratio' else 'against'} {baseline}"
     shown = f"{quantity(rule, interval.value)} [{quantity(rule, interval.low)}, {quantity(rule, interval.high)}]"
-    ground = ", ".join(
-        filter(None, [f"{interval.n} {piece.unit}" if piece.unit else "exact", shape_words(piece.conditions)])
-    )
+    counted = f"{interval.n} {piece.unit}" if piece.unit else "exact"
+    if isinstance(piece, WorstClassRecall):
+        counted += f" of class {piece.worst.name}"
+    ground = ", ".join(filter(None, [counted, shape_words(piece.conditions)]))
     words = f"{piece.variant}: {piece.metric} {shown}{compared}, {limit}: {verdict.replace('_', ' ')} ({ground})"
     if rule.compare == "value" and METRICS[rule.metric].family in ("speed", "generation"):
         words += "; an absolute time holds for this session only"
@@ -43,10 +49,65 @@ def not_evaluated_sentence(rule: Rule, variant: str, status: str, reason: str, s
     """Why a rule could not be judged on a variant."""
     if status != "ok":
         return f"{variant}: {rule.metric} was not evaluated: the variant is {status} ({reason})"
+    if rule.slice is not None:
+        kept = sorted({column for column in map(column_of, shapes) if column is not None})
+        return (
+            f"{variant}: {rule.metric} was not evaluated within {shape_words(rule.conditions) or rule.slice}: "
+            f"the run kept {f'the columns {kept}' if kept else 'no data column'}. "
+            f"Name '{rule.slice}' in workload.columns.slices and run again"
+        )
     if shapes:
         measured = "; ".join(shape_words(shape) or "one shape" for shape in shapes)
         return f"{variant}: {rule.metric} was not evaluated at {shape_words(rule.conditions)} (measured: {measured})"
     return f"{variant}: {rule.metric} ({rule.compare}) was not evaluated: this run did not measure it"
+
+
+def lack_sentence(piece: Evidence, percentile_seconds: float) -> str:
+    """Why there is no interval, and what it would take; `percentile_seconds` of sampling would give every percentile its n."""
+    if isinstance(piece, TooFewCalls):
+        cure = (
+            f"measure.max_seconds = {math.ceil(percentile_seconds)} would buy them"
+            if percentile_seconds
+            else "weigh longer"
+        )
+        return (
+            f"{piece.variant}: {piece.metric} was not evaluated ({shape_words(piece.conditions)}): n too small, {piece.calls} of "
+            f"{piece.needed} timed calls a replicate; {cure}"
+        )
+    if isinstance(piece, ReplicateRatios | TwoRuns) and piece.looked_at:
+        return (
+            f"{piece.variant}: {piece.metric} has no ratio: it was 0 in some replicate; compare by value or difference"
+        )
+    if isinstance(piece, PairedAccuracy | PairedQuality):
+        return f"{piece.variant}: {piece.metric} was not evaluated: the baseline's is 0, and nothing has a ratio to it"
+    if isinstance(piece, Incomparable):
+        return f"{piece.variant}: {piece.metric} cannot be compared: {piece.why}: inconclusive"
+    return f"{piece.variant}: {piece.metric}: too little was measured for an interval (4 replicates, 2 windows)"
+
+
+def load_sentences(measurements: Sequence[Measurement], latency_limit: Mapping[str, float]) -> Iterator[str]:
+    """Each variant's best batch size, and the highest rate that it sustains; a sentence for each place where it was measured."""
+    for each, found in _by_place(m for m in measurements if m.conditions.get("batch_size") == BEST):
+        place = shape_words({name: value for name, value in each.items() if name != "batch_size"})
+        values = (f"{m.variant} {_whole(m.value)} {m.unit} ({m.note.removeprefix('best at ')})" for m in found)
+        yield f"Best throughput of the batch sizes{place and f' at {place}'}: {', '.join(values)}."
+    for each, found in _by_place(m for m in measurements if m.metric == "sustained_rate"):
+        limit = " and ".join(f"{name} within {value:g} ms" for name, value in latency_limit.items())
+        values = (f"{m.variant} {m.value:g}/s" if m.value else f"{m.variant} none" for m in found)
+        yield f"Highest of the rates with {limit} at {shape_words(each)}: {', '.join(values)}."
+
+
+def _whole(value: float | None) -> str:
+    """Four digits, without an exponent."""
+    return f"{value:.0f}" if value is not None and value >= 1000 else f"{value:.4g}"  # noqa: PLR2004 - four digits
+
+
+def _by_place(measurements: Iterable[Measurement]) -> Iterator[tuple[Conditions, list[Measurement]]]:
+    places: dict[str, list[Measurement]] = {}
+    for each in measurements:
+        places.setdefault(key_of(each.conditions), []).append(each)
+    for found in places.values():
+        yield found[0].conditions, found
 
 
 def quantity(rule: Rule, value: float) -> str:
@@ -54,7 +115,7 @@ def quantity(rule: Rule, value: float) -> str:
     metric = METRICS[rule.metric]
     if rule.compare == "ratio":
         return f"{value:.4f}x" if abs(value - 1) < _NEAR_ONE else f"{value:.3g}x"
-    if metric.family == "quality" and metric.unit == "1" and rule.compare == "difference":
+    if rule.metric in SHARES and rule.compare == "difference":
         return f"{100 * value:+.2f} points"
     return f"{value:.4g}" + ("" if metric.unit == "1" else f" {metric.unit}")
 
@@ -71,22 +132,42 @@ def _what_it_takes(
     gap = abs(interval.value - rule.limit)
     if isinstance(piece, ReplicateRatios):
         return _more_replicates(rule, piece, interval, gap, seconds_per_replicate, alphas)
+    if gap == 0:
+        return "The estimate lies on the limit: no number of examples decides it; set another limit"
+    if isinstance(piece, PairedQuality | WorstClassRecall):
+        return _more_examples(rule, piece, interval, alphas)
     if isinstance(piece, PairedAccuracy):
-        share = max(piece.changed, 1) / interval.n
-        room = gap if rule.compare == "difference" else gap * float(piece.baseline_right.mean())
-        if room == 0:
-            return "The estimate lies on the limit: no number of examples decides it; set another limit"
-        width = (interval.high - interval.low) / 2
-        by_width = math.ceil(interval.n * (width / gap) ** 2)
-        needed = max(examples_for_difference(room, share, min(alphas)), by_width)
-        if needed > _MOST_EXAMPLES:
-            return "The estimate lies so near the limit that a million examples would not decide it; set another limit"
-        return f"It would take about {needed} examples at this rate of change ({share:.1%}), or another limit"
+        return _more_pairs(rule, piece, interval, gap, alphas)
     width = (interval.high - interval.low) / 2
-    factor = (width / gap) ** 2 if gap else math.inf
-    if math.isinf(factor):
-        return "The estimate lies on the limit: set another limit"
-    return f"It would take about {math.ceil(interval.n * factor)} {piece.unit}, or another limit"
+    return f"It would take about {math.ceil(interval.n * (width / gap) ** 2)} {piece.unit}, or another limit"
+
+
+def _more_pairs(rule: Rule, piece: PairedAccuracy, interval: Interval, gap: float, alphas: tuple[float, float]) -> str:
+    """How many examples at this share of changed answers would decide an accuracy."""
+    share = max(piece.changed, 1) / interval.n
+    room = gap if rule.compare == "difference" else gap * float(piece.baseline_right.mean())
+    width = (interval.high - interval.low) / 2
+    by_width = math.ceil(interval.n * (width / gap) ** 2)
+    needed = max(examples_for_difference(room, share, min(alphas)), by_width)
+    if needed > _MOST_EXAMPLES:
+        return _TOO_NEAR
+    return f"It would take about {needed} examples at this rate of change ({share:.1%}), or another limit"
+
+
+def _more_examples(
+    rule: Rule, piece: PairedQuality | WorstClassRecall, interval: Interval, alphas: tuple[float, float]
+) -> str:
+    """How many examples that change as these do would decide it."""
+    copies = copies_to_decide(piece, rule.compare, rule.limit, alphas)
+    if copies is None:
+        return _TOO_NEAR
+    needed = math.ceil(copies * interval.n)
+    if isinstance(piece, WorstClassRecall):
+        return (
+            f"It would take about {copies:.1f} times as many examples of every class ({needed} of {piece.worst.name}), "
+            "or another limit"
+        )
+    return f"It would take about {needed} examples that change as these do, or another limit"
 
 
 def _more_replicates(
@@ -112,7 +193,7 @@ def _more_replicates(
     half = interval.high - interval.value if rule.maximum else interval.value - interval.low
     outer = interval.value - interval.low if rule.maximum else interval.high - interval.value
     half = half if (interval.value <= rule.limit) == rule.maximum else outer
-    needed = _replicates_for(half, gap, interval.n, min(alphas))
+    needed = _replicates_for(half, gap, interval.n, min(alphas), piece.planned)
     floor = f"floor {control.floor:.1%}, " if control is not None else ""
     distance = f"{floor}the estimate is {gap / abs(rule.limit):.1%} from the limit" if rule.limit else f"{floor}limit 0"
     if needed is None:
@@ -121,10 +202,10 @@ def _more_replicates(
     return f"It needs about {seconds:.0f} s more ({needed} replicates): {distance}; raise measure.max_seconds"
 
 
-def _replicates_for(half: float, gap: float, n: int, alpha: float) -> int | None:
-    """The next look at which a half width measured with n replicates would be below the gap; None: not by the last."""
-    spread = half * math.sqrt(n) / -t_quantile(alpha / len(LOOKS), n - 1)
+def _replicates_for(half: float, gap: float, n: int, alpha: float, planned: int) -> int | None:
+    """The next look at which a half width measured with n of `planned` replicates would be below the gap; None: never."""
+    spread = half * math.sqrt(n) / -t_quantile(per_look_error(alpha, planned), n - 1)
     for look in LOOKS:
-        if look > n and -t_quantile(alpha / len(LOOKS), look - 1) * spread / math.sqrt(look) <= gap:
+        if look > n and -t_quantile(per_look_error(alpha), look - 1) * spread / math.sqrt(look) <= gap:
             return look
     return None

@@ -5,7 +5,9 @@ reason, and nothing else.
 """
 
 import contextlib
+import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,21 +18,31 @@ from filelock import FileLock, Timeout
 
 from ..optimize.errors import WeighbridgeError
 from .child import Child, Progress
-from .evidence import LOOKS
+from .counters import changes, counters, together
 from .journal import Journal
+from .looks import LOOKS
 from .plan import Plan, ShapePlan
 from .samples import CONTROL, Recorder, Replicate
 
 OPEN_TIMEOUT_S = 600.0
 VISIT_TIMEOUT_S = 120.0
+_ROUNDS_APART = 10_000
+"""Inputs and arrivals differ from round to round and from replicate to replicate, and are the same for every variant."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Who is weighed: a variant (or the control) and the folder of its artifact."""
+    """Who is weighed: a variant (or the control) by the folder of its artifact, or a function by its `module:qualname`."""
 
     name: str
-    folder: Path
+    folder: Path | None = None
+    function: str = ""
+
+    def opening(self, threads: int, provider: str | None = None) -> tuple[str, dict[str, Any]]:
+        """The command that opens it in a worker, with its arguments."""
+        if self.folder is None:
+            return "open_callable", {"name": self.function, "path": [str(Path(place).absolute()) for place in sys.path]}
+        return "open", {"variant": str(self.folder), "threads": threads, "provider": provider}
 
 
 @dataclass(frozen=True)
@@ -38,9 +50,10 @@ class Setting:
     """What is the same for every contender.
 
     `groups` lists who stands in memory together: all, or each candidate in turn with the baseline and the control.
+    `prepared` is the folder of the inputs, None for functions, which take none.
     """
 
-    prepared: Path
+    prepared: Path | None
     run_folder: Path
     groups: tuple[tuple[Contender, ...], ...]
     threads: int = 1
@@ -78,18 +91,21 @@ def _replicate(number: int, setting: Setting, plan: Plan, journal: Journal, weig
     """Take one replicate: every group with fresh processes; then write its samples and a line in the journal."""
     random = np.random.default_rng([setting.seed, number])
     recorder = Recorder(number)
-    workers: dict[str, dict[str, float]] = {}
+    workers: dict[str, dict[str, Any]] = {}
+    machine: list[dict[str, float]] = []
     for group in setting.groups:
         alive = [contender for contender in group if contender.name not in weighed.failed]
         with _Weighers(alive, setting, weighed.failed) as weighers:
             weighers.open()
             weighers.prepare(plan, recorder)
+            before = counters(weighers.processes)
             weighers.take_rounds(plan, recorder, random)
+            machine.append(changes(before, counters(weighers.processes)))
             workers.update(weighers.facts())
+            weighed.sampling_seconds += weighers.seconds
     recorder.write(setting.run_folder)
     weighed.replicates.append(Replicate.of(recorder.columns))
-    weighed.sampling_seconds += sum(recorder.columns["milliseconds"]) / 1e3
-    journal.write("replicate", number=number, workers=workers, failed=weighed.failed)
+    journal.write("replicate", number=number, workers=workers, failed=weighed.failed, machine=together(machine))
 
 
 class _Weighers:
@@ -100,7 +116,11 @@ class _Weighers:
         self._setting = setting
         self._failed = failed
         self._children: dict[str, Child] = {}
-        self._load_ms: dict[str, float] = {}
+        self._opened: dict[str, dict[str, Any]] = {}
+        self._warm_bytes: dict[str, int] = {}
+        self._calls: dict[str, int] = defaultdict(int)
+        self.seconds = 0.0
+        """Sampling time so far: what the visits lasted."""
 
     def __enter__(self) -> Self:
         return self
@@ -115,27 +135,29 @@ class _Weighers:
         for contender in self._contenders:
             child = Child(contender.name, threads=setting.threads)
             self._children[contender.name] = child
-            arguments = {"variant": str(contender.folder), "threads": setting.threads, "provider": setting.provider}
             with self._costing(contender.name):
-                child.send("open", arguments)
+                child.send(*contender.opening(setting.threads, setting.provider))
         for name in list(self._children):
             with self._costing(name):
-                self._load_ms[name] = self._children[name].receive(timeout=OPEN_TIMEOUT_S)["load_ms"]
+                self._opened[name] = self._children[name].receive(timeout=OPEN_TIMEOUT_S)
+
+    @property
+    def processes(self) -> list[int]:
+        """The process ids of those that are still alive."""
+        return [child.pid for child in self._children.values()]
 
     def prepare(self, plan: Plan, recorder: Recorder) -> None:
         """Load the inputs and warm up, one process at a time; first and warm-up calls are recorded as such."""
+        prepared = str(self._setting.prepared) if self._setting.prepared else None
         for name in list(self._children):
             with self._costing(name):
                 for shape in plan.shapes:
-                    arguments = {
-                        "key": shape.key,
-                        "prepared": str(self._setting.prepared),
-                        "conditions": dict(shape.conditions),
-                    }
+                    arguments = {"key": shape.key, "prepared": prepared, "conditions": dict(shape.conditions)}
                     self._ask(name, "shape", arguments)
                     calls = self._ask(name, "warm", {"key": shape.key})["calls"]
                     phases = ["first", *["warmup"] * (len(calls) - 1)]
                     recorder.add(calls, phases, variant=name, shape=shape.key, round_=0, visit=0)
+                self._warm_bytes[name] = self._ask(name, "memory", {})["resident_bytes"]
 
     def take_rounds(self, plan: Plan, recorder: Recorder, random: np.random.Generator) -> None:
         """Visit everyone once a round, shape by shape, in fresh random order."""
@@ -149,21 +171,26 @@ class _Weighers:
                     visit += 1
                     self._visit(names[index], shape, recorder, round_, visit)
 
-    def facts(self) -> dict[str, dict[str, float]]:
-        """Load time (ms) and peak memory (bytes) of each process that is still alive."""
-        facts: dict[str, dict[str, float]] = {}
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """Of each process that is still alive: load time (ms), processors, threads, calls after the warm-up, memory (bytes).
+
+        `warm_bytes` is what it held after the warm-up, `resident_bytes` what it holds now, `peak_bytes` the most.
+        """
+        facts: dict[str, dict[str, Any]] = {}
         for name in list(self._children):
             with self._costing(name):
-                facts[name] = {"load_ms": self._load_ms[name], **self._ask(name, "memory", {})}
+                memory = {"warm_bytes": self._warm_bytes[name], **self._ask(name, "memory", {})}
+                facts[name] = {**self._opened[name], "calls": self._calls[name], **memory}
         return facts
 
     def _visit(self, name: str, shape: ShapePlan, recorder: Recorder, round_: int, visit: int) -> None:
         with self._costing(name):
-            calls = self._ask(name, "visit", {"key": shape.key, "start": round_, "calls": shape.settle + shape.timed})[
-                "calls"
-            ]
-            phases = ["settle"] * shape.settle + ["timed"] * shape.timed
-            recorder.add(calls, phases, variant=name, shape=shape.key, round_=round_, visit=visit)
+            start = _ROUNDS_APART * recorder.replicate + round_
+            calls = {"calls": shape.settle + shape.timed, "settle": shape.settle}
+            taken = self._ask(name, "visit", {"key": shape.key, "start": start, **calls})
+            recorder.add(taken["calls"], taken["phases"], variant=name, shape=shape.key, round_=round_, visit=visit)
+            self.seconds += taken["seconds"]
+            self._calls[name] += len(taken["calls"])
 
     def _ask(self, name: str, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         return self._children[name].call(command, arguments, timeout=self._setting.visit_timeout_s)

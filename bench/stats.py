@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy import special
 
 _BISECTIONS = 60
+_MEDIAN = 0.5
 
 
-def t_quantile(probability: float, degrees: int) -> float:
+def t_quantile(probability: float, degrees: float) -> float:
     """The quantile of Student's t distribution; negative for probabilities below one half."""
     return float(special.stdtrit(degrees, probability))
 
@@ -27,13 +28,33 @@ def t_bounds(values: NDArray[np.float64], alpha_low: float, alpha_high: float) -
     return mean + error * t_quantile(alpha_low, n - 1), mean - error * t_quantile(alpha_high, n - 1)
 
 
+def welch_bounds(
+    first: NDArray[np.float64], second: NDArray[np.float64], alpha_low: float, alpha_high: float
+) -> tuple[float, float]:
+    """Welch's t bounds of the difference of two means, first - second, of independent values; at least two of each.
+
+    Degrees of freedom by Welch and Satterthwaite; without any spread both bounds are the difference.
+    """
+    variances = [float(values.var(ddof=1)) / len(values) for values in (first, second)]
+    total = sum(variances)
+    difference = float(first.mean() - second.mean())
+    if total == 0:
+        return difference, difference
+    parts = (part**2 / (len(values) - 1) for part, values in zip(variances, (first, second), strict=True))
+    degrees = total**2 / sum(parts)
+    error = math.sqrt(total)
+    return difference + error * t_quantile(alpha_low, degrees), difference - error * t_quantile(alpha_high, degrees)
+
+
 @cache
 def least_n(quantile: float, confidence: float = 0.99) -> int:
     """The least sample size for a quantile: at least two samples lie above it with that confidence.
 
     Exact binomial rule: the smallest n with 1 - q**n - n q**(n-1) (1-q) >= confidence (p90 64, p95 130, p99 662,
-    p99.9 6636 at 99 %).
+    p99.9 6636 at 99 %). A median needs no rule: 1.
     """
+    if quantile <= _MEDIAN:
+        return 1
     n = 2
     while 1 - quantile**n - n * quantile ** (n - 1) * (1 - quantile) < confidence:
         n += 1
@@ -59,14 +80,14 @@ def proportion_interval(hits: int, n: int, confidence: float) -> tuple[float, fl
     return proportion_bounds(hits, n, (1 - confidence) / 2, (1 - confidence) / 2)
 
 
-def proportion_bounds(hits: int, n: int, alpha_low: float, alpha_high: float) -> tuple[float, float]:
-    """Clopper and Pearson's exact bounds of a proportion, each with its own one-sided error."""
+def proportion_bounds(hits: float, n: float, alpha_low: float, alpha_high: float) -> tuple[float, float]:
+    """Clopper and Pearson's exact bounds of a proportion, each with its own one-sided error; counts may be scaled."""
     low = float(special.betaincinv(hits, n - hits + 1, alpha_low)) if hits else 0.0
     high = float(special.betaincinv(hits + 1, n - hits, 1 - alpha_high)) if hits < n else 1.0
     return low, high
 
 
-def tango_bounds(gained: int, lost: int, n: int, alpha_low: float, alpha_high: float) -> tuple[float, float]:
+def tango_bounds(gained: float, lost: float, n: float, alpha_low: float, alpha_high: float) -> tuple[float, float]:
     """Tango's score bounds of the difference of two paired proportions, (gained - lost) / n.
 
     `gained` pairs are right only for the candidate, `lost` only for the baseline. T. Tango, Statistics in Medicine 17
@@ -83,7 +104,7 @@ def tango_bounds(gained: int, lost: int, n: int, alpha_low: float, alpha_high: f
     return low, high
 
 
-def _tango_statistic(gained: int, lost: int, n: int, difference: float) -> float:
+def _tango_statistic(gained: float, lost: float, n: float, difference: float) -> float:
     """Tango's z for the hypothesis that the true difference is `difference`; the nuisance parameter is its MLE."""
     linear = -gained - lost + (2 * n - gained + lost) * difference
     constant = -lost * difference * (1 - difference)

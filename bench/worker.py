@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..optimize.backends.base import Decoder, OpenOptions, Predictor
-from ..optimize.errors import BuildError, WeighbridgeError
+from ..optimize.errors import BuildError, WeighbridgeError, first_line
 from ..optimize.variant import Variant
+from .counters import affinity
+from .functions import OpenedFunction, find
 from .generation import generate, negative_log_likelihood
+from .load import Visit, callers_at_once, one_after_another, random_arrivals
+from .repeatable import need_repeatable
 from .workloads.base import Prepared, batches, rows
 
 _DISTINCT_BATCHES = 8
@@ -41,15 +45,25 @@ class Weigher:
     shapes: dict[str, tuple[dict[str, Any], list[Any]]] = field(default_factory=dict)
 
     def open(self, variant: str, threads: int, provider: str | None) -> dict[str, Any]:
-        """Open the variant's artifact; the answer holds the time it took in milliseconds."""
+        """Open the variant's artifact; the answer holds the milliseconds that took, and the processors and threads it has."""
         folder = Variant.read(Path(variant))
         start = time.perf_counter_ns()
         self.opened = folder.open(OpenOptions(threads=threads, provider=provider))
         taken = time.perf_counter_ns() - start
-        return {"load_ms": taken / 1e6}
+        return {"load_ms": taken / 1e6, "affinity": list(affinity()), "threads": threads}
 
-    def shape(self, key: str, prepared: str, conditions: dict[str, Any]) -> dict[str, Any]:
-        """Load real inputs of one shape as the backend's own tensors."""
+    def open_callable(self, name: str, path: list[str]) -> dict[str, Any]:
+        """Import the function `module:qualname`, with the parent's import path; the answer is as that of `open`."""
+        sys.path[:] = path
+        start = time.perf_counter_ns()
+        self.opened = OpenedFunction(find(name), time.perf_counter_ns)
+        return {"load_ms": (time.perf_counter_ns() - start) / 1e6, "affinity": list(affinity())}
+
+    def shape(self, key: str, prepared: str | None, conditions: dict[str, Any]) -> dict[str, Any]:
+        """Load real inputs of one shape as the backend's own tensors; a function has none, and `prepared` is None."""
+        if prepared is None:
+            self.shapes[key] = (conditions, [None])
+            return {}
         workload = Prepared.read(Path(prepared))
         length = conditions.get("sequence_length", conditions.get("prompt_length", 0))
         arrays = workload.arrays("evaluation", int(length))
@@ -60,14 +74,11 @@ class Weigher:
         self.shapes[key] = (conditions, different)
         return {}
 
-    def visit(self, key: str, start: int, calls: int) -> dict[str, Any]:
-        """Make `calls` timed calls; the answer holds, a call, the milliseconds (a decoder: of each of its tokens)."""
+    def visit(self, key: str, start: int, calls: int, settle: int = 0) -> dict[str, Any]:
+        """Make `calls` calls, the first of them to settle; the answer is a Visit: milliseconds, phases, seconds."""
         conditions, inputs = self.shapes[key]
         chosen = [inputs[(start + index) % len(inputs)] for index in range(calls)]
-        if "max_new_tokens" in conditions:
-            count = int(conditions["max_new_tokens"])
-            return {"calls": [list(_request(self.opened, batch, count)) for batch in chosen]}
-        return {"calls": [[duration] for duration in _timed(self.opened, chosen)]}
+        return asdict(_visit(self.opened, conditions, chosen, settle, start))
 
     def warm(self, key: str) -> dict[str, Any]:
         """Call until the series is stable or a cap is reached; the answer holds every call, the first one included."""
@@ -108,9 +119,15 @@ class Weigher:
         np.save(out, table)
         return {"examples": len(table)}
 
+    def repeat(self, key: str) -> dict[str, Any]:
+        """Answer the first batch of a shape twice; raises BuildError where the answers differ by more than rounding."""
+        conditions, inputs = self.shapes[key]
+        need_repeatable(self.opened, inputs[0], decoder="max_new_tokens" in conditions)
+        return {}
+
     def memory(self) -> dict[str, Any]:
-        """The peak resident memory of this process, in bytes."""
-        return {"peak_bytes": peak_resident_bytes()}
+        """The resident memory of this process, its peak and what it holds now, in bytes."""
+        return {"peak_bytes": peak_resident_bytes(), "resident_bytes": resident_bytes()}
 
 
 def peak_resident_bytes() -> int:
@@ -118,24 +135,41 @@ def peak_resident_bytes() -> int:
 
     Linux counts in ru_maxrss what the parent held when it forked, so the kernel's own mark of this program goes before it.
     """
+    mark = _status_bytes("VmHWM:")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit if mark is None else mark
+
+
+def resident_bytes() -> int:
+    """The memory that this process holds now, resident."""
+    held = _status_bytes("VmRSS:")
+    if held is not None:
+        return held
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def _status_bytes(field: str) -> int | None:
+    """A size that the kernel tells of this process; None where it is no Linux."""
     status = Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(field):
                 return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return None
 
 
-def _timed(predictor: Predictor, inputs: list[Any]) -> list[float]:
-    """Milliseconds of each call; nothing but the call stands between the two readings of the clock."""
-    clock, infer = predictor.clock_ns, predictor.infer
-    durations = []
-    for tensors in inputs:
-        start = clock()
-        infer(tensors)
-        durations.append((clock() - start) / 1e6)
-    return durations
+def _visit(opened: Any, conditions: dict[str, Any], inputs: list[Any], settle: int, seed: int) -> Visit:
+    """Make the calls in the way that the conditions ask for."""
+    if "max_new_tokens" in conditions:
+        count = int(conditions["max_new_tokens"])
+        return Visit.of_calls([_request(opened, batch, count) for batch in inputs], settle)
+    if "rate" in conditions:
+        return random_arrivals(opened, inputs, settle, float(conditions["rate"]), seed)
+    if conditions.get("concurrency", 1) > 1:
+        return callers_at_once(opened, inputs, settle, int(conditions["concurrency"]))
+    return one_after_another(opened, inputs, settle)
 
 
 def _request(decoder: Decoder, batch: Any, max_new_tokens: int) -> tuple[float, ...]:
@@ -214,13 +248,12 @@ def serve(requests: int, answers: int) -> None:
                     result = _build(send, arguments)
                 else:
                     result = getattr(weigher, command)(**arguments)
-                if command == "open":
+                if command in ("open", "open_callable"):
                     _stop_collecting()
             except WeighbridgeError as error:
                 send({"error": str(error), "expected": type(error).__name__})
             except Exception as error:  # noqa: BLE001 - whatever a model raises costs this variant, not the run
-                text = str(error).strip().splitlines()
-                send({"error": f"{type(error).__name__}: {text[0] if text else ''}"[:500], "expected": ""})
+                send({"error": first_line(error), "expected": ""})
             else:
                 send({"result": result})
 

@@ -261,6 +261,8 @@ def _throughputs(findings: Findings, look: Mapping[str, Look]) -> Iterator[Chart
         return
     groups: dict[tuple[tuple[str, Any], ...], list[Conditions]] = {}
     for conditions in findings.shapes:
+        if "rate" in conditions:
+            continue  # what arrives at a given rate is what is served
         rest = tuple((key, value) for key, value in conditions.items() if key != "batch_size")
         groups.setdefault(rest, []).append(conditions)
     for rest, shapes in list(groups.items())[:SHAPES_DRAWN]:

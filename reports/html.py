@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ..bench.results import Flip, Gate, VariantRow
 from ..optimize.errors import WorkerError
-from . import tables, verdicts, words
+from . import classes, tables, verdicts, words
 from .findings import Findings
 from .looks import Look, looks
 from .run_folder import Run
@@ -67,6 +67,8 @@ class RunView:
     counts: str
     rules: tuple[RuleView, ...]
     shape_tables: tuple[tables.Table, ...]
+    quality_table: tables.Table
+    class_views: tuple[classes.ClassView, ...]
     cost_table: tables.Table
     confidence: str
     glossary: tuple[tuple[str, str], ...]
@@ -141,8 +143,8 @@ def _view(key: str, run: Run, findings: Findings, figures: Sequence[Figure]) -> 
     results = run.results
     judged = [each for each in results.comparisons if each.metric == findings.speed and each.kind == "ratio"]
     comparisons = tuple(tables.shape_tables(findings))
-    costs = tables.cost_table(findings)
-    columns = [column for table in (*comparisons, costs) for column in table.columns if column.help]
+    costs, quality = tables.cost_table(findings), tables.quality_table(findings)
+    columns = [column for table in (*comparisons, quality, costs) for column in table.columns if column.help]
     return RunView(
         key=key,
         run=run,
@@ -152,6 +154,8 @@ def _view(key: str, run: Run, findings: Findings, figures: Sequence[Figure]) -> 
         counts=verdicts.counts(results.gates),
         rules=tuple(_rules(findings)),
         shape_tables=comparisons,
+        quality_table=quality,
+        class_views=tuple(classes.views(results)),
         cost_table=costs,
         confidence=tables.confidence(judged),
         glossary=tuple({column.title: column.help for column in columns}.items()),
@@ -269,5 +273,9 @@ def _environment() -> Any:
         "significant": words.significant,
         "moment": words.moment,
     }
-    environment.globals |= {"STANDINGS": verdicts.STANDINGS, "title": words.title}
+    environment.globals |= {
+        "STANDINGS": verdicts.STANDINGS,
+        "title": words.title,
+        "CLASSES_CAPTION": classes.CAPTION,
+    }
     return environment

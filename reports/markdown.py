@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ..bench.results import Gate, Results
-from . import tables, verdicts, words
+from . import classes, tables, verdicts, words
 from .findings import Findings
 from .run_folder import Run
 
@@ -37,7 +37,12 @@ def _run(findings: Findings, room: int) -> list[str]:
         f"{escape(verdicts.exit_sentence(results))}{f'. Verdicts: {counts}' if counts else ''}.",
         "",
     ]
-    parts = [list(_open_rules(results)), *(list(_table(table)) for table in tables.shape_tables(findings))]
+    lost = classes.loss_sentence(results)
+    parts = [
+        list(_open_rules(results)),
+        [escape(lost), ""] if lost else [],
+        *(list(_table(table)) for table in tables.shape_tables(findings)),
+    ]
     last = [_environment(results), *(f"- {escape(notice)}" for notice in results.notices[:_SENTENCES]), ""]
     for part in parts:
         if len(lines) + len(part) + len(last) <= room:

@@ -15,6 +15,7 @@ _MORE_SPEED = {
     True: ("ttft", "itl", "e2e_latency", "output_tokens_per_second"),
 }
 """Further speeds of classifiers (False) and of generators (True)."""
+_IN_COMPARISON = {"accuracy", "agreement", "perplexity"}
 _COSTS = ("parameters", "peak_memory", "load_time", "build_time")
 
 
@@ -89,6 +90,39 @@ def cost_table(findings: Findings) -> Table:
         suffix = f" ({words.shape(conditions, among=findings.shapes)})" if len(findings.shapes) > 1 else ""
         makers.append(_absolute(findings, "first_call", conditions, suffix))
     return _table(findings, "Cost", _filled(makers, findings), None)
+
+
+def quality_table(findings: Findings) -> Table:
+    """Every quality metric on all examples with its standard error and change; no columns where the comparison has all."""
+    measured = {each.metric for each in findings.results.measurements if not each.conditions}
+    metrics = [each.name for each in METRICS.values() if each.family == "quality" and each.name in measured]
+    wanted = metrics if set(metrics) - _IN_COMPARISON else []
+    makers = [_with_change(findings, metric) for metric in wanted]
+    counted = [_examples(findings), *makers] if makers else []
+    return _table(findings, "Quality on all examples", _filled(counted, findings), None)
+
+
+def _with_change(findings: Findings, metric: str) -> _Maker:
+    """A metric with its standard error, and how it changed against the baseline."""
+
+    def cell(row: VariantRow) -> Cell:
+        found = findings.measurement(row.name, metric, {})
+        if found is None or found.value is None:
+            return Cell()
+        text = f"{words.quantity(metric, found.value)} {words.standard_error(metric, found.standard_error)}"
+        changed = findings.comparison(row.name, metric, {}, "difference")
+        change = f"{words.change(changed)} {words.change_bounds(changed)}" if changed else ""
+        return Cell(text, ", ".join(filter(None, [change, found.note])), found.value)
+
+    return _Maker(Column(words.title(metric), METRICS[metric].formula), cell)
+
+
+def _examples(findings: Findings) -> _Maker:
+    def count(row: VariantRow) -> Cell:
+        found = findings.measurement(row.name, "accuracy", {})
+        return Cell(f"{found.n:,}", "", found.n) if found else Cell()
+
+    return _Maker(Column("n", "labelled examples"), count)
 
 
 def _table(findings: Findings, title: str, makers: Sequence[_Maker], conditions: Conditions | None) -> Table:

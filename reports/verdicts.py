@@ -209,7 +209,8 @@ def rules(findings: Findings) -> Iterator[RuleVerdicts]:
     """The gates grouped by the rule that they judge, in the order of the rules."""
     groups: dict[tuple[object, ...], list[Gate]] = {}
     for gate in findings.results.gates:
-        groups.setdefault((gate.metric, gate.compare, *gate.limit.items()), []).append(gate)
+        judged = (gate.metric, gate.compare, *gate.limit.items(), words.column_of(gate))
+        groups.setdefault(judged, []).append(gate)
     for gates in groups.values():
         yield RuleVerdicts(words.rule(gates[0], findings.baseline), tuple(gates))
 

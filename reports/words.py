@@ -4,24 +4,8 @@ import datetime as dt
 import math
 from collections.abc import Iterable, Mapping
 
-from ..bench.metrics import METRICS, SHAPE_KEYS, Conditions
+from ..bench.metrics import METRICS, SHAPE_KEYS, SHARES, Conditions
 from ..bench.results import Comparison, Gate, Measurement
-
-_SHARES = {
-    "accuracy",
-    "agreement",
-    "balanced_accuracy",
-    "exact_match",
-    "expected_calibration_error",
-    "f1_macro",
-    "f1_weighted",
-    "precision_macro",
-    "recall_macro",
-    "repetition",
-    "token_agreement",
-    "worst_class_recall",
-}
-"""Shares between 0 and 1, shown in percent; any other metric of unit 1 is shown as it is."""
 
 _TITLES = {
     "latency_mean": "mean latency",
@@ -74,7 +58,7 @@ def significant(value: float, digits: int = 3) -> str:
 def quantity(metric: str, value: float) -> str:
     """A value of a metric with its unit: `1.23 ms`, `91.0 MB`, `82.4 %`, `22.7 M`."""
     unit = METRICS[metric].unit if metric in METRICS else ""
-    if metric in _SHARES:
+    if metric in SHARES:
         return f"{100 * value:.1f} %"
     if unit == "bytes":
         return megabytes(value)
@@ -139,7 +123,7 @@ def _factors(*values: float) -> list[str]:
 def change(comparison: Comparison) -> str:
     """A change of quality in words: `-0.2 points`, `+0.4 %` (a ratio)."""
     decimals = _decimals(comparison)
-    if comparison.kind == "difference" and comparison.metric in _SHARES:
+    if comparison.kind == "difference" and comparison.metric in SHARES:
         return f"{_signed(100 * comparison.value, decimals)} points"
     if comparison.kind == "ratio":
         return f"{_signed(100 * (comparison.value - 1), decimals)} %"
@@ -148,7 +132,7 @@ def change(comparison: Comparison) -> str:
 
 def change_bounds(comparison: Comparison) -> str:
     """The interval of `change`: `[-0.5, +0.1]`."""
-    if comparison.kind == "difference" and comparison.metric not in _SHARES:
+    if comparison.kind == "difference" and comparison.metric not in SHARES:
         return bounds(comparison.metric, comparison.low, comparison.high)
     shift = 1 if comparison.kind == "ratio" else 0
     decimals = _decimals(comparison)
@@ -199,13 +183,20 @@ def interval(measurement: Measurement) -> str:
     return ""
 
 
+def standard_error(metric: str, error: float | None) -> str:
+    """A standard error in the unit of its metric, which is not repeated: `± 0.52`, `± 0.0123`; empty where there is none."""
+    if error is None:
+        return ""
+    return f"± {significant(100 * error if metric in SHARES else error, 2)}"
+
+
 def limit(gate: Gate) -> str:
     """A rule's limit in words: `at most 1.03x`, `at least -1.0 points`, `at most 3.00 ms`."""
     ((bound, value),) = gate.limit.items()
     side = "at most" if bound == "max" else "at least"
     if gate.compare == "ratio":
         return f"{side} {value:g}x"
-    if gate.compare == "difference" and gate.metric in _SHARES:
+    if gate.compare == "difference" and gate.metric in SHARES:
         return f"{side} {100 * value:+g} points"
     return f"{side} {quantity(gate.metric, value)}"
 
@@ -213,7 +204,13 @@ def limit(gate: Gate) -> str:
 def rule(gate: Gate, baseline: str) -> str:
     """A rule in words: `p50 latency at most 1.03x that of torch-fp32`."""
     against = {"ratio": f" that of {baseline}", "difference": f" against {baseline}", "value": ""}[gate.compare]
-    return f"{title(gate.metric)} {limit(gate)}{against}"
+    within = f" within each {column_of(gate)}" if "slice" in gate.conditions else ""
+    return f"{title(gate.metric)} {limit(gate)}{against}{within}"
+
+
+def column_of(gate: Gate) -> str:
+    """The data column of a gate on a slice such as `language=de`; empty where it is on all examples."""
+    return str(gate.conditions.get("slice", "")).partition("=")[0]
 
 
 def moment(date: str) -> str:

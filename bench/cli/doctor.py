@@ -1,36 +1,29 @@
-"""`weighbridge doctor`: what this machine can run, and what would disturb a measurement on it."""
+"""`weighbridge doctor`: what this machine can run, what would disturb a measurement on it, and how fine it can weigh."""
 
 from typing import Annotated
 
 import typer
 
+_DEFAULT_SECONDS = 60.0
+
 
 def command(
+    seconds: Annotated[
+        float | None,
+        typer.Argument(min=5, metavar="SECONDS", help="With --noise: seconds of sampling, 5 or more; default 60."),
+    ] = None,
     noise: Annotated[bool, typer.Option("--noise", help="Measure the noise floor of this machine (A/A).")] = False,
 ) -> None:
-    """Say of each backend whether it is usable or why not; cores, instruction sets, governor, load."""
-    from rich.table import Table
+    """Say of each backend whether it is usable or why not; cores, instruction sets, quota, governor, load; the noise floor."""
+    from ...optimize.errors import ConfigError
+    from ..noise import measure
+    from .console import ConsoleReporter, standard_output
+    from .machine import print_machine, print_noise
 
-    from ...optimize.backends import backend, backend_names
-    from ...optimize.errors import NotAvailableYetError
-    from .. import environment
-    from .console import standard_output
-
-    if noise:
-        raise NotAvailableYetError("doctor --noise is not available yet in this release")
     console = standard_output()
-    cpu = environment.processor()
-    console.print(f"{cpu.model}, {cpu.cores} cores", markup=False)
-    console.print(f"instruction sets: {', '.join(cpu.instruction_sets) or 'none of those that matter here'}")
-    table = Table(title="Backends", title_justify="left")
-    for heading in ("backend", "usable", "version", "reason and remedy"):
-        table.add_column(heading, overflow="fold")
-    for name in backend_names():
-        if name == "fake":
-            continue
-        found = backend(name).availability()
-        words = ". ".join(part.rstrip(".") for part in (found.reason, found.remedy) if part)
-        table.add_row(name, "yes" if found.usable else "no", found.version, words)
-    console.print(table)
-    for sentence in environment.advice() or ["Nothing disturbs a measurement now."]:
-        console.print(sentence, markup=False)
+    if noise:
+        print_noise(measure(seconds or _DEFAULT_SECONDS, ConsoleReporter()), console)
+    elif seconds is None:
+        print_machine(console)
+    else:
+        raise ConfigError(f"SECONDS is for the noise floor only: `weighbridge doctor --noise {seconds:g}`")

@@ -39,7 +39,12 @@ def command(
     rules: Annotated[
         Path | None, typer.Option(help="TOML file with a [gates] table, instead of the run's own rules.")
     ] = None,
-    baseline: Annotated[Path | None, typer.Option(help="A saved run to compare with (not available yet).")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="A saved run: judge each variant against the one of the same name there.")
+    ] = None,
+    unlike_machines: Annotated[
+        bool, typer.Option("--unlike-machines", help="Compare with a run of another machine all the same, marked.")
+    ] = False,
     format: Annotated[Format, typer.Option(help="text, json or github.")] = Format.TEXT,  # noqa: A002 - the option's name
     inconclusive: Annotated[
         Inconclusive, typer.Option(help="Whether an undecided rule fails (exit 3) or warns.")
@@ -48,18 +53,20 @@ def command(
     """Judge a finished run again; the exit code is the verdict."""
     from dataclasses import asdict
 
-    from ...optimize.errors import NotAvailableYetError
     from ...reports import render
+    from ..across import judged_against
     from ..derive import derive
     from ..results import write_results
     from ..rules_file import read_rules
     from .console import standard_output
     from .tables import github_annotation, print_gates
 
-    if baseline is not None:
-        raise NotAvailableYetError("gate --baseline is not available yet in this release")
     folder = resolve(run)
-    results = derive(folder, gates=read_rules(rules) if rules else None, inconclusive=inconclusive.value)
+    gates = read_rules(rules) if rules else None
+    results = derive(folder, gates=gates, inconclusive=inconclusive.value)
+    if baseline is not None:
+        saved = resolve(baseline)
+        results = judged_against(results, saved, gates, inconclusive.value, unlike_machines=unlike_machines)
     write_results(results, folder)
     render(folder, None, None)
     console = standard_output()

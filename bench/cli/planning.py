@@ -7,16 +7,16 @@ from rich.table import Table
 
 from ...optimize.backends import backend
 from ..config import Config
-from ..evidence import LOOKS
+from ..looks import LOOKS
+from ..metrics import METRICS
+from ..needed import is_counted, planned_sentence
 from ..rules import Rule, rules_of
 from ..running import Options, complete
-from ..stats import examples_for_difference
 from .console import standard_output
 
 _BUILD_SECONDS = 10
 _CHECK_SECONDS = 5
 _START_SECONDS = 2
-_CHANGED_SHARE = 0.02
 
 
 def print_plan(config: Config, options: Options) -> None:
@@ -48,7 +48,8 @@ def _variants(config: Config) -> Table:
 def _time(config: Config, usable: int) -> Iterator[str]:
     measure = config.measure
     fixed = usable * (_BUILD_SECONDS + _CHECK_SECONDS) + LOOKS[0] * (usable + 1) * _START_SECONDS
-    shapes = len(measure.batch_sizes) * max(1, len(measure.sequence_lengths))
+    loads = len(measure.concurrency) + len(measure.rates)
+    shapes = len(measure.batch_sizes) * max(1, len(measure.sequence_lengths)) * loads
     yield (
         f"{usable} variants and the baseline's twin at up to {shapes} shapes, {measure.threads} thread(s) each: at most "
         f"{measure.max_seconds:g} s of sampling in {LOOKS[0]} to {LOOKS[-1]} replicates, and about {fixed} s for building "
@@ -63,20 +64,16 @@ def _rules(config: Config, candidates: int) -> Iterator[str]:
     if not rules:
         yield "No rules and no preset: nothing would be judged."
     for rule in rules:
-        yield f"Rule: {rule.metric} {rule.compare} at {'most' if rule.maximum else 'least'} {rule.limit:g}. {_needs(rule, config, candidates)}"
+        yield f"Rule: {rule.words}. {_needs(rule, config, candidates)}"
 
 
 def _needs(rule: Rule, config: Config, candidates: int) -> str:
     """What a rule needs to be decided, as far as it can be said before anything is measured."""
     unlabelled = config.workload.builtin is None and config.workload.data is None
-    if rule.metric in ("accuracy", "agreement") and unlabelled:
+    if METRICS[rule.metric].family == "quality" and unlabelled:
         return "It cannot be decided: there is no evaluation data."
-    if rule.metric == "accuracy" and rule.compare == "difference" and rule.limit < 0:
-        alpha = config.measure.error_rate / max(1, candidates)
-        needed = examples_for_difference(-rule.limit, _CHANGED_SHARE, alpha)
-        has = config.workload.max_examples
-        short = f" max_examples = {has} is too few." if has is not None and has < needed else ""
-        return f"It needs about {needed} examples if {_CHANGED_SHARE:.0%} of the answers change for better or worse.{short}"
+    if is_counted(rule):
+        return planned_sentence(rule, config.measure.error_rate / max(1, candidates), config.workload.max_examples)
     if rule.compare == "ratio" and rule.metric.startswith("latency") and abs(rule.limit - 1) < 0.005:  # noqa: PLR2004 - two equal processes differ by up to this
         return "It is likely to stay undecided: two equal processes differ by up to 0.5 %."
     return ""

@@ -7,12 +7,13 @@ read arrays, so that the parent holds no model and no worker tokenizes.
     evaluation/<length>/<input>.npy   first axis: examples; <length> is the sequence or prompt length, 0 where there is none
     evaluation/labels.npy             int64, absent where there are no labels
     evaluation/excerpts.json          a list of short texts to recognise an example by (may be empty strings)
+    evaluation/slices.json            data columns that rules may judge within: column -> a value for each example
     calibration/...                   the same, absent where no calibration data was given
     scoring/0/<input>.npy             generators: the windows on which perplexity is computed
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -79,6 +80,21 @@ class Prepared:
             return [""] * self.examples
         excerpts: list[str] = json.loads(path.read_text(encoding="utf-8"))
         return excerpts
+
+    def slices(self) -> dict[str, tuple[str, ...]]:
+        """Return the data columns kept for slices, each with a value for each evaluation example."""
+        path = self.folder / "evaluation" / "slices.json"
+        if not path.is_file():
+            return {}
+        kept: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+        return {column: tuple(values) for column, values in kept.items()}
+
+    def write_slices(self, slices: Mapping[str, Sequence[str]]) -> None:
+        """Write what `slices` reads; nothing where no column is kept."""
+        if slices:
+            write_json(
+                self.folder / "evaluation" / "slices.json", {name: list(values) for name, values in slices.items()}
+            )
 
     def write(self) -> None:
         """Write prepared.json beside the arrays; the last thing that preparing does."""

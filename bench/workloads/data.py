@@ -3,8 +3,8 @@
 import gzip
 import struct
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,23 @@ from ...optimize.errors import InputError, one_of
 from ..config import Columns
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+MISSING = "missing"
+"""The value under which rows without one are judged in a slice."""
+_MOST_VALUES = 50
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Data as it was read: texts or values (first axis: rows), and labels as they are written, or None."""
+    """Data as it was read: texts or values (first axis: rows), and labels as they are written, or None.
+
+    `slices` are the columns kept for judging within their values, each with a value a row.
+    """
 
     values: NDArray[Any] | None = None
     texts: tuple[str, ...] | None = None
     labels: tuple[str, ...] | None = None
+    slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.texts) if self.texts is not None else 0 if self.values is None else len(self.values)
@@ -36,6 +43,7 @@ class Rows:
             None if self.values is None else self.values[places],
             None if self.texts is None else tuple(self.texts[place] for place in places),
             None if self.labels is None else tuple(self.labels[place] for place in places),
+            {column: tuple(values[place] for place in places) for column, values in self.slices.items()},
         )
 
 
@@ -89,29 +97,33 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def read_texts(path: Path, columns: Columns) -> Rows:
-    """Texts and, where the column is there, labels of a table.
+def read_texts(path: Path, columns: Columns, *, sliced: bool = True) -> Rows:
+    """Texts and, where the column is there, labels of a table; where `sliced`, the columns kept for slices too.
 
     Raises:
-        InputError: the file is damaged, has no rows, lacks the text column, or has empty labels.
+        InputError: the file is damaged, has no rows, lacks the text column or one for slices, or has empty labels.
     """
     table = _read_table(path)
     texts = tuple(str(text) for text in _column(table, columns.text, path).fillna(""))
     labels = _labels(table, columns.label, path) if columns.label in table.columns else None
-    return Rows(texts=texts, labels=labels)
+    return Rows(texts=texts, labels=labels, slices=_slices(table, columns.slices if sliced else (), path))
 
 
-def read_values(path: Path, columns: Columns) -> Rows:
+def read_values(path: Path, columns: Columns, *, sliced: bool = True) -> Rows:
     """The numeric columns of a table as float32 (rows, columns), the label column apart; or an npz's arrays.
 
+    A column for slices is one of the values too where it is numeric.
+
     Raises:
-        InputError: the file is damaged or empty, or a column is not numeric.
+        InputError: the file is damaged or empty, lacks a column for slices, or another column is not numeric.
     """
     if kind_of(path) == "npz":
         return _read_npz(path)
     table = _read_table(path)
     labels = _labels(table, columns.label, path) if columns.label in table.columns else None
-    features = table.drop(columns=[columns.label], errors="ignore")
+    slices = _slices(table, columns.slices if sliced else (), path)
+    aside = [name for name in columns.slices if name in table.columns and table[name].dtype.kind not in "iufb"]
+    features = table.drop(columns=[columns.label, *aside], errors="ignore")
     wrong = [str(name) for name in features.columns if features[name].dtype.kind not in "iufb"]
     if wrong:
         raise InputError(
@@ -122,7 +134,7 @@ def read_values(path: Path, columns: Columns) -> Rows:
         raise InputError(
             f"data {path}: {int((~np.isfinite(values)).sum())} cells are empty or not finite; fill or drop them"
         )
-    return Rows(values=values, labels=labels)
+    return Rows(values=values, labels=labels, slices=slices)
 
 
 def read_images(path: Path) -> Rows:
@@ -231,3 +243,23 @@ def _labels(table: Any, name: str, path: Path) -> tuple[str, ...]:
     if column.dtype.kind == "f" and (column == column.round()).all():
         column = column.astype(int)
     return tuple(str(label) for label in column)
+
+
+def _slices(table: Any, names: Sequence[str], path: Path) -> dict[str, tuple[str, ...]]:
+    """The columns of these names as texts, whole numbers without a fraction; a row without a value has MISSING."""
+    found = {}
+    for name in names:
+        column = _column(table, name, path)
+        if column.dtype.kind == "f" and (column.dropna() == column.dropna().round()).all():
+            column = column.astype("Int64")
+        values = tuple(
+            MISSING if absent else str(value) or MISSING for value, absent in zip(column, column.isna(), strict=True)
+        )
+        different = len(set(values))
+        if different > _MOST_VALUES:
+            raise InputError(
+                f"data {path}: column '{name}' has {different} different values; a slice takes at most {_MOST_VALUES}. "
+                "Slice by a column of groups, such as a language"
+            )
+        found[name] = values
+    return found

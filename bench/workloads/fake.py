@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ...optimize.backends.fake_backend import read_behaviour
+from ...optimize.errors import InputError, one_of
 from ...optimize.files import sha256_of_file
 from ...optimize.source import Source
 from ..config import WorkloadConfig
@@ -12,14 +13,19 @@ from .base import Prepared
 
 _EXAMPLES = 300
 _CALIBRATION = 50
+_COLUMNS = {"parity": ("even", "odd"), "third": ("first", "second", "third")}
+"""Columns to slice by: each gives row number r its value of place r modulo their count."""
 
 
 def prepare_fake(config: WorkloadConfig, path: Path, folder: Path) -> Prepared:
     """Write evaluation and calibration rows for the fake model described in `path`.
 
     Raises:
-        InputError: the behaviour file is missing or describes something else.
+        InputError: the behaviour file is missing or describes something else, or the rows lack a column for slices.
     """
+    for name in config.columns.slices:
+        if name not in _COLUMNS:
+            raise InputError(f"the fake workload: {one_of('column', name, _COLUMNS)}")
     behaviour = read_behaviour(path)
     examples = min(_EXAMPLES, config.max_examples or _EXAMPLES)
     for part, first, count in (("evaluation", 0, examples), ("calibration", _EXAMPLES, _CALIBRATION)):
@@ -42,5 +48,9 @@ def prepare_fake(config: WorkloadConfig, path: Path, folder: Path) -> Prepared:
         data_sha256=f"fake-{examples}",
         calibration_sha256="fake-calibration",
     )
+    slices = {
+        name: [_COLUMNS[name][row % len(_COLUMNS[name])] for row in range(examples)] for name in config.columns.slices
+    }
+    prepared.write_slices(slices)
     prepared.write()
     return prepared

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..child import Progress
 from ..config import MeasureConfig, WorkloadConfig
 from . import builtin
 from .base import Part, Prepared
-from .data import Rows, read_images, read_labels, read_text, read_texts, read_values
+from .data import TABLES, Rows, kind_of, read_images, read_labels, read_text, read_texts, read_values
 from .drawn import draw
 from .encode import images, load_tokenizer, numbers, tokens
 from .fake import prepare_fake
@@ -37,11 +37,12 @@ def prepare(
     Raises:
         ConfigError, InputError: the config or its files cannot be meant.
     """
-    if config.builtin is not None:
-        return prepare_builtin(config, measure, folder, progress)
     model = str(config.model)
     if model.endswith(".fake.json"):
         return prepare_fake(config, base / model, folder)
+    _check_slices(config)
+    if config.builtin is not None:
+        return prepare_builtin(config, measure, folder, progress)
     source = source_of(config, base)
     signature = read_source_signature(source)
     if config.data is None:
@@ -49,6 +50,20 @@ def prepare(
     if source.task == "text-generation":
         return prepare_generator(config, measure, source, base / config.data, folder)
     return prepare_classifier(config, measure, source, signature, folder, progress, base)
+
+
+def _check_slices(config: WorkloadConfig) -> None:
+    """Refuse slices of what has no columns."""
+    if not config.columns.slices:
+        return
+    named = f"slice = '{config.columns.slices[0]}'"
+    if config.data is None:
+        raise ConfigError(f"{named}: a slice is a column of workload.data, and none is given; remove the slice")
+    if config.task == "text-generation" or kind_of(Path(config.data)) not in TABLES:
+        raise InputError(
+            f"{named}: {config.data} has no columns to slice by; only a classifier's table has "
+            f"({', '.join(TABLES)}, also .gz). Remove the slice"
+        )
 
 
 def prepare_builtin(config: WorkloadConfig, measure: MeasureConfig, folder: Path, progress: Progress) -> Prepared:
@@ -127,6 +142,7 @@ class Material:
             calibration_sha256=self._hash("calibration") if calibration is not None else None,
             notices=tuple(notices),
         )
+        prepared.write_slices(evaluation.slices)
         prepared.write()
         return prepared
 
@@ -226,22 +242,23 @@ def prepare_classifier(
     evaluation = _read(config, data, base / config.labels if config.labels else None)
     rows = None
     if calibration is not None:
-        rows = _read(config, calibration, base / config.calibration_labels if config.calibration_labels else None)
+        labels = base / config.calibration_labels if config.calibration_labels else None
+        rows = _read(config, calibration, labels, sliced=False)
     progress(0.5, "encoding the data")
     return Material(config, measure, source, signature, folder, tokenizer).write(evaluation, rows)
 
 
-def _read(config: WorkloadConfig, data: Path, labels: Path | None) -> Rows:
+def _read(config: WorkloadConfig, data: Path, labels: Path | None, *, sliced: bool = True) -> Rows:
     if config.task == "text-classification":
-        rows = read_texts(data, config.columns)
+        rows = read_texts(data, config.columns, sliced=sliced)
     elif config.task == "image-classification":
         rows = read_images(data)
     else:
-        rows = read_values(data, config.columns)
+        rows = read_values(data, config.columns, sliced=sliced)
     if not len(rows):
         raise InputError(f"data {data} has no rows")
     if labels is not None:
-        rows = Rows(rows.values, rows.texts, read_labels(labels))
+        rows = replace(rows, labels=read_labels(labels))
     if rows.labels is not None and len(rows.labels) != len(rows):
         raise InputError(f"{labels or data} has {len(rows.labels)} labels for {len(rows)} rows of {data}")
     return rows

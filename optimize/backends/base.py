@@ -1,5 +1,6 @@
 """What a backend answers: can it run here, how is an artifact made, how is it opened, what is in it."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,10 +51,23 @@ class Audit:
     """What really runs it, in order of preference."""
 
 
+_SPIN_NS = 200_000
+"""A sleeping process wakes up to about so late; the rest is waited for awake."""
+
+
+def sleep_until(at_ns: int) -> None:
+    """Wait until `time.perf_counter_ns` shows `at_ns`, to within a few microseconds."""
+    while (left := at_ns - time.perf_counter_ns()) > 0:
+        if left > _SPIN_NS:
+            time.sleep((left - _SPIN_NS) / 1e9)
+
+
 class Predictor(Protocol):
     """An opened classifier. Only `infer` is timed: native tensors in, native tensors out, device work finished."""
 
     clock_ns: Callable[[], int]
+    sleep_until: Callable[[int], None]
+    """Wait until the clock shows so many nanoseconds."""
 
     def load(self, batch: Batch) -> Any:
         """Turn named arrays into the backend's own tensors (not timed)."""

@@ -7,6 +7,7 @@ a test knows the true latency of every call. The faults are real: a crash kills 
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -71,17 +72,21 @@ def signature_of(behaviour: Behaviour) -> Signature:
 
 
 class FakePredictor:
-    """Answers with the class that the row names, wrong for a known share of rows, on a synthetic clock."""
+    """Answers with the class that the row names, wrong for a known share of rows, on a synthetic clock.
+
+    Every calling thread has a clock of its own, as if each had a core to itself.
+    """
 
     def __init__(self, behaviour: Behaviour) -> None:
         if behaviour.fail_at_open:
             raise BuildError(behaviour.fail_at_open)
         self._behaviour = behaviour
-        self._now_ns = 0
+        self._clock = threading.local()
         self._calls = 0
         self._ballast: list[bytes] = []
         self._random = np.random.default_rng(behaviour.seed)
-        self.clock_ns: Callable[[], int] = lambda: self._now_ns
+        self.clock_ns: Callable[[], int] = lambda: getattr(self._clock, "ns", 0)
+        self.sleep_until: Callable[[int], None] = lambda at_ns: setattr(self._clock, "ns", at_ns)
 
     def load(self, batch: Batch) -> NDArray[Any]:
         """Return the rows themselves."""
@@ -91,7 +96,7 @@ class FakePredictor:
         """Advance the clock by this call's time, misbehave where told to, and answer."""
         self._calls += 1
         self._misbehave()
-        self._now_ns += round(self._milliseconds(len(tensors)) * 1e6)
+        self._clock.ns = self.clock_ns() + round(self._milliseconds(len(tensors)) * 1e6)
         return self._scores(tensors)
 
     def arrays(self, outputs: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

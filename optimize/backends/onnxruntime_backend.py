@@ -16,7 +16,7 @@ from ..model import Batch, CacheSpec, Form, Model, OnnxModel, Signature
 from ..onnx_audit import census_of, mismatch
 from ..onnx_files import external_files, read_valid
 from ..recipe import StepConfig, step_from_dict
-from .base import Audit, Availability, Opened, OpenOptions
+from .base import Audit, Availability, Opened, OpenOptions, sleep_until
 from .notes import half_precision_note, joined, zeros_note
 
 _FILE = "model.onnx"
@@ -30,6 +30,7 @@ class OnnxRuntimePredictor:
     """A session on named arrays; `infer` is the bare session call."""
 
     clock_ns: Callable[[], int] = staticmethod(time.perf_counter_ns)
+    sleep_until: Callable[[int], None] = staticmethod(sleep_until)
 
     def __init__(self, session: Any, signature: Signature) -> None:
         self._run = session.run

@@ -21,7 +21,7 @@ from ..model import Batch, Form, Model, Signature, TorchModel
 from ..quiet import quiet
 from ..recipe import StepConfig, step_from_dict
 from ..source import Source
-from .base import Audit, Availability, Decoder, Opened, OpenOptions, Predictor
+from .base import Audit, Availability, Decoder, Opened, OpenOptions, Predictor, sleep_until
 from .notes import half_precision_note, joined, zeros_note
 
 _WEIGHTS = "model.safetensors"
@@ -37,6 +37,7 @@ class TorchPredictor:
     """A torch classifier on one device; outputs are finished when `infer` returns."""
 
     clock_ns: Callable[[], int] = staticmethod(time.perf_counter_ns)
+    sleep_until: Callable[[int], None] = staticmethod(sleep_until)
 
     def __init__(self, module: Any, signature: Signature, device: str = "cpu") -> None:
         import torch

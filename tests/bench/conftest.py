@@ -55,13 +55,13 @@ def fake_workload(tmp_path: Path) -> Prepared:
     return prepare_fake(config, path, tmp_path / "prepared")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_variant() -> Callable[..., Path]:
     """Write a built fake variant: (folder, **behaviour) -> folder."""
     return _fake_variant
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_behaviour() -> Callable[..., Path]:
     """Write a behaviour file: (path, **behaviour) -> path."""
     return _write_behaviour

@@ -71,17 +71,56 @@ def test_a_resolved_config_reads_back_equal(tmp_path: Path) -> None:
             {"gates": {"rules": [{"metric": "accuracy", "min": 0, "conditions": {"batchsize": 1}}]}},
             "unknown condition 'batchsize'; did you mean 'batch_size'",
         ),
+        (
+            {"gates": {"rules": [{"metric": "latency_p50", "max": 1, "slice": "language"}]}},
+            "rule on latency_p50: a slice is of the examples, so only quality has one; remove slice",
+        ),
+        (
+            {"gates": {"rules": [{"metric": "accuracy", "min": 1, "slice": "a", "conditions": {"slice": "b=1"}}]}},
+            "slice is 'a', but the condition names 'b=1'",
+        ),
+        (
+            {"gates": {"rules": [{"metric": "accuracy", "min": 1, "slice": "a=1"}]}},
+            "slice 'a=1': a column's name must not be empty or hold =",
+        ),
+        ({"workload": {**WORKLOAD, "columns": {"slices": [""]}}}, "slice '': a column's name must not be empty"),
         ({"gates": {"preset": "regression"}}, r"gates\.preset"),
         ({"workload": {**WORKLOAD, "builtin": "digits-cnn"}}, "give either model .* or builtin, not both"),
         ({"workload": {"name": "w"}}, "give either model .* or builtin"),
         ({"workload": {"name": "w", "model": "m"}}, "task is missing: text-classification"),
         ({"workload": {**WORKLOAD, "preprocess": {"std": [0.0]}}}, "std must be above 0"),
+        ({"measure": {"concurrency": [0]}}, r"concurrency must be different whole numbers of at least 1; given \[0\]"),
+        ({"measure": {"rates": [5, 5]}}, r"rates must be different numbers above 0; given \[5.0, 5.0\]"),
+        ({"measure": {"latency_limit": {"latency_p95": 20}}}, "latency_limit needs rates: requests/s to try"),
+        (
+            {"measure": {"rates": [5], "latency_limit": {"latency_mean": 20}}},
+            "latency_limit must hold one of latency_p50, latency_p90, latency_p95, latency_p99 and its limit in ms",
+        ),
+        (
+            {"measure": {"rates": [5], "latency_limit": {"latency_p50": 20, "latency_p95": 30}}},
+            "latency_limit must hold one of",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_meant_is_refused_with_a_sentence(parts: dict[str, Any], sentence: str) -> None:
     """Unknown keys name the nearest, wrong values say what was given, contradictions say which."""
     with pytest.raises(ConfigError, match=sentence):
         parse_config(config_with(**parts), "weighbridge.toml")
+
+
+def test_columns_to_keep_are_those_named_and_those_that_rules_slice_by() -> None:
+    """Each column once: first those of the workload, then those of rules, by `slice` or by a condition on one slice."""
+    rules = [
+        {"metric": "accuracy", "min": 0, "slice": "language"},
+        {"metric": "accuracy", "min": 0, "conditions": {"slice": "country=de"}},
+        {"metric": "accuracy", "min": 0, "slice": "source"},
+    ]
+    workload = {**WORKLOAD, "columns": {"slices": ["source"]}}
+    assert parse_config(config_with(workload=workload, gates={"rules": rules}), "c").sliced == (
+        "source",
+        "language",
+        "country",
+    )
 
 
 def test_a_missing_malformed_or_undecodable_file_is_refused(tmp_path: Path) -> None:

@@ -1,11 +1,24 @@
 """What is told of the machine: an allow-list, with advice where something would disturb a measurement."""
 
+import json
+import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from weighbridge.bench import environment
+
+ALIKE: dict[str, Any] = {
+    "machine": "Xeon x2 x86_64 8 GiB",
+    "instruction_sets": ["avx2", "avx512f"],
+    "processor_quota": None,
+    "python": "3.11.9",
+    "system": "Linux 6.1",
+    "governor": "performance",
+    "versions": {"torch": "2.13.0", "onnxruntime": "1.31.1"},
+}
 
 
 def test_only_named_facts_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,7 +26,11 @@ def test_only_named_facts_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SECRET_TOKEN", "hunter2-hunter2")
     facts = environment.describe(tmp_path)
     assert "hunter2" not in str(facts)
-    assert {"date", "commit", "cpu", "cores", "memory_bytes", "versions"} <= set(facts)
+    assert {"date", "commit", "cpu", "cores", "memory_bytes", "versions", "processor_quota", "virtual_machine"} <= set(
+        facts
+    )
+    assert len(facts["affinity"]) == facts["cores"]
+    assert json.loads(json.dumps(facts)) == facts
     assert facts["versions"]["numpy"]
 
 
@@ -41,3 +58,106 @@ def test_load_gives_advice_and_quiet_gives_none(monkeypatch: pytest.MonkeyPatch)
 def test_available_memory_is_at_most_the_machines() -> None:
     """What new processes can take is above nothing and at most the machine's memory."""
     assert 0 < environment.available_bytes() <= psutil.virtual_memory().total
+
+
+def test_governor_and_memory_pressure_give_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A governor that saves power, processes that wait for memory and a machine that swaps are each told once."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1}, raising=False)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda **_: 2.0)
+    monkeypatch.setattr(psutil, "swap_memory", lambda: type("Swap", (), {"percent": 30.0}))
+    governor = tmp_path / "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor"
+    pressure = tmp_path / "proc/pressure/memory"
+    for path, text in (
+        (governor, "powersave\n"),
+        (pressure, "some avg10=12.60 avg60=0.00 avg300=0.00 total=5\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"),
+    ):
+        path.parent.mkdir(parents=True)
+        path.write_text(text, encoding="utf-8")
+    assert environment.advice(1, tmp_path) == [
+        "The frequency governor is 'powersave': `cpupower frequency-set -g performance` steadies it.",
+        "Processes waited for memory in 13 % of the last ten seconds: give the machine memory, or stop other work.",
+        "The machine swaps: give it memory, or weigh fewer variants at once.",
+    ]
+    governor.write_text("performance\n", encoding="utf-8")
+    pressure.write_text("some avg10=0.90 avg60=0.00 avg300=0.00 total=5\n", encoding="utf-8")
+    monkeypatch.setattr(psutil, "swap_memory", lambda: type("Swap", (), {"percent": 5.0}))
+    assert environment.advice(1, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "quota", "words"),
+    [
+        (
+            4,
+            2,
+            None,
+            "4 threads share 2 usable processors: they wait for each other; set measure.threads to at most 2,",
+        ),
+        (2, 1, 0.5, "2 threads share 1 usable processor: they wait for each other;"),
+        (
+            2,
+            4,
+            1.5,
+            "2 threads may use 1.5 processors' worth of time (the control group's quota): calls are stopped halfway;",
+        ),
+        (1, 4, 0.5, "1 thread may use 0.5 processors' worth of time"),
+        (2, 2, 2.0, None),
+        (2, 2, None, None),
+    ],
+)
+def test_threads_without_a_processor_each_are_told(
+    threads: int, cores: int, quota: float | None, words: str | None
+) -> None:
+    """More threads than usable processors, or than the quota allows, give one sentence; as many as there are give none."""
+    found = environment.oversubscribed(threads, cores, quota)
+    assert len(found) == (words is not None)
+    assert all(sentence.startswith(words or "") for sentence in found)
+
+
+def test_advice_looks_at_the_threads_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of a thousand threads is told to be oversubscribed here, one of a single thread is not."""
+    monkeypatch.setattr(psutil, "cpu_percent", lambda **_: 2.0)
+    assert any("1000 threads share" in sentence for sentence in environment.advice(1000))
+    assert not any("threads share" in sentence for sentence in environment.advice(1))
+
+
+def test_like_machines_do_not_differ(tmp_path: Path) -> None:
+    """A description differs from itself in nothing, nor from one that was written before quotas were."""
+    facts = environment.describe(tmp_path)
+    assert environment.unlike(facts, facts) == environment.unlike_software(facts, facts) == []
+    older = {key: value for key, value in ALIKE.items() if key != "processor_quota"}
+    assert environment.unlike(older, ALIKE) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"machine": "EPYC x4 x86_64 16 GiB"}, ["the machines are Xeon x2 x86_64 8 GiB and EPYC x4 x86_64 16 GiB"]),
+        ({"instruction_sets": ["avx2", "amx_int8"]}, ["only the first has avx512f", "only the second has amx_int8"]),
+        ({"processor_quota": 1.5}, ["the processor quotas are none and 1.5"]),
+        ({"python": "3.12.1"}, []),
+    ],
+)
+def test_unlike_machines_are_told_apart_in_words(change: dict[str, Any], words: list[str]) -> None:
+    """Another machine, other instruction sets and another quota are differences; another Python is none of the machine's."""
+    assert environment.unlike(ALIKE, {**ALIKE, **change}) == words
+
+
+def test_other_software_is_told_apart_in_words() -> None:
+    """Other versions of Python and of a backend, and a backend that one run lacks, are listed; another tool's is not."""
+    versions = {"torch": "2.12.0", "transformers": "5.23.0"}
+    other = {**ALIKE, "python": "3.12.1", "versions": versions}
+    assert environment.unlike_software(ALIKE, other) == [
+        "python 3.11.9 and 3.12.1",
+        "torch 2.13.0 and 2.12.0",
+        "onnxruntime 1.31.1 and absent",
+    ]
+
+
+def test_the_hypervisor_flag_tells_a_virtual_machine(tmp_path: Path) -> None:
+    """A processor whose flags name a hypervisor is virtual; one without the flag is not."""
+    (tmp_path / "proc").mkdir()
+    for flags, virtual in (("fpu avx2 hypervisor", True), ("fpu avx2", False)):
+        (tmp_path / "proc/cpuinfo").write_text(f"model name\t: Xeon\nflags\t\t: {flags}\n", encoding="utf-8")
+        cpu = environment.processor(tmp_path)
+        assert (cpu.model, cpu.instruction_sets, cpu.virtual) == ("Xeon", ("avx2",), virtual)

@@ -23,7 +23,7 @@ def ratios(
     random = np.random.default_rng(0)
     noise = np.exp(sd * (random.permutation(np.linspace(-1.3, 1.3, n))))
     base = np.full(n, 2.0)
-    twin = None if control is None else tuple(base * control * np.exp(sd * np.linspace(-1, 1, n)))
+    twin = None if control is None else tuple(control * np.exp(sd * np.linspace(-1, 1, n)))
     return ReplicateRatios(variant, "latency_p50", SHAPE, tuple(base * center * noise), tuple(base), twin)
 
 
@@ -47,11 +47,11 @@ def test_the_whole_interval_decides(center: float, verdict: str, code: int) -> N
     assert judgement.exit_code == code
 
 
-def test_the_interval_is_students_t_with_the_error_split_over_four_looks() -> None:
-    """One candidate, one rule, error 1 %: each side of the log ratio is scipy's t at 0.01 / 4."""
+def test_the_interval_is_students_t_with_the_error_shared_among_the_looks() -> None:
+    """One candidate, one rule, error 1 %: each side of the log ratio is scipy's t at four fifths of 0.221 % (six looks)."""
     piece = ratios(0.5, n=6)
     logs = np.log(piece.ratios)
-    low, high = scipy.stats.t.interval(1 - 2 * 0.01 / 4, 5, logs.mean(), scipy.stats.sem(logs))
+    low, high = scipy.stats.t.interval(1 - 2 * 0.8 * 0.00221, 5, logs.mean(), scipy.stats.sem(logs))
     (comparison,) = judged([FASTER], [piece]).comparisons
     assert (comparison.low, comparison.high) == pytest.approx((np.exp(low), np.exp(high)))
     assert comparison.confidence == pytest.approx(0.98)
@@ -243,10 +243,47 @@ def test_presets_are_the_contracts(preset: str, kind: str, expected: list[tuple[
     assert [(rule.metric, rule.compare, rule.limit) for rule in rules] == expected
 
 
-@pytest.mark.parametrize(
-    "rule", [{"metric": "bleu", "min": 0.1}, {"metric": "accuracy", "min": 0, "slice": "language"}]
-)
-def test_what_a_later_release_measures_is_refused_now(rule: dict[str, object]) -> None:
-    """A rule on a metric or slice that is not measured yet says so instead of never being evaluated."""
-    with pytest.raises(NotAvailableYetError, match="not (measured|available) yet"):
-        rules_of(GatesConfig.model_validate({"rules": [rule]}), "classifier")
+def test_what_a_later_release_measures_is_refused_now() -> None:
+    """A rule on a metric that is not measured yet says so instead of never being evaluated."""
+    with pytest.raises(NotAvailableYetError, match="bleu is not measured yet"):
+        rules_of(GatesConfig.model_validate({"rules": [{"metric": "bleu", "min": 0.1}]}), "classifier")
+
+
+WITHIN = Rule("accuracy", "difference", -0.1, maximum=False, slice="language")
+
+
+def in_slice(name: str, lost: int, n: int) -> PairedAccuracy:
+    return dataclasses.replace(accuracy(lost, 0, n), conditions={"slice": name})
+
+
+def test_a_rule_with_a_slice_is_judged_within_each_value_and_no_other_rule_is() -> None:
+    """The slice rule has a verdict a value of its column, the rule without one only that on all examples."""
+    pieces = [accuracy(20, 0, 400), in_slice("language=de", 0, 200), in_slice("language=fr", 90, 200)]
+    judgement = judged([ACCURATE, WITHIN], [*pieces, in_slice("country=de", 90, 200)])
+    found = [(gate.conditions.get("slice"), gate.limit["min"], gate.verdict) for gate in judgement.gates]
+    assert found == [(None, -0.01, "fail"), ("language=de", -0.1, "pass"), ("language=fr", -0.1, "fail")]
+    assert "slice language=fr" in judgement.gates[2].sentence
+
+
+def test_a_slice_that_the_run_did_not_keep_says_which_columns_it_has() -> None:
+    """Judged later by other rules, a run without the column is not evaluated and names those that it kept, or none."""
+    (gate,) = judged([WITHIN], [accuracy(0, 0, 200), in_slice("country=de", 0, 100)]).gates
+    assert gate.verdict == "not_evaluated"
+    assert "not evaluated within language: the run kept the columns ['country']. Name 'language' in" in gate.sentence
+    (gate,) = judged([WITHIN], [accuracy(0, 0, 200)]).gates
+    assert "the run kept no data column. Name 'language' in workload.columns.slices and run again" in gate.sentence
+
+
+def test_a_condition_on_one_slice_judges_that_one() -> None:
+    """`conditions = { slice = "language=de" }` stands for the column with one of its values."""
+    gates = GatesConfig.model_validate(
+        {
+            "rules": [
+                {"metric": "accuracy", "compare": "difference", "min": -0.1, "conditions": {"slice": "language=de"}}
+            ]
+        }
+    )
+    (rule,) = rules_of(gates, "classifier")
+    judgement = judged([rule], [in_slice("language=de", 0, 200), in_slice("language=fr", 90, 200)])
+    assert [gate.verdict for gate in judgement.gates] == ["pass"]
+    assert rule.words == "accuracy difference at least -0.1 within each language"

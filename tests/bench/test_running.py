@@ -11,11 +11,14 @@ import pytest
 from weighbridge.bench import Options, run
 from weighbridge.bench.config import load_config, parse_config, to_toml
 from weighbridge.bench.derive import derive
+from weighbridge.bench.reporter import Silent
 from weighbridge.bench.results import Results, read_results
 from weighbridge.bench.rules_file import read_rules
-from weighbridge.bench.running import complete
+from weighbridge.bench.running import complete, shapes_of
 from weighbridge.bench.schema import validate
-from weighbridge.optimize.errors import ConfigError, InputError
+from weighbridge.bench.workloads.base import Prepared
+from weighbridge.optimize.errors import ConfigError, InputError, NotAvailableYetError
+from weighbridge.optimize.source import Source
 
 Write = Callable[..., Path]
 NO_REGRESSION = {"preset": "no-regression"}
@@ -93,6 +96,43 @@ def test_accuracy_and_flips_are_counted_by_hand(tmp_path: Path, write_behaviour:
     assert all(flip.baseline_prediction == flip.label != flip.prediction for flip in flips)
 
 
+def test_rules_are_judged_within_the_values_of_a_column(tmp_path: Path, write_behaviour: Write) -> None:
+    """A rule with a slice has a verdict a value; judged again by a column that was not kept it is not evaluated."""
+    rule = {"metric": "accuracy", "compare": "difference", "min": -0.2, "slice": "third"}
+    config = config_of(tmp_path, write_behaviour, {"wrong": {"error_rate": 0.1, "seed": 1}}, gates={"rules": [rule]})
+    results = run_in(tmp_path, config, quick=True)
+    names = [f"third={value}" for value in ("first", "second", "third")]
+    assert [gate.conditions for gate in results.gates] == [{"slice": name} for name in names]
+    measured = [each for each in results.measurements if each.metric == "accuracy" and each.variant == "wrong"]
+    assert [each.conditions.get("slice") for each in measured] == [None, *names]
+    assert sum(each.n * (each.value or 0) for each in measured[1:]) == pytest.approx(300 * (measured[0].value or 0))
+    validate(json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8")))
+    rows = results.class_recalls
+    assert [(row.class_name, row.n) for row in rows] == [(f"class-{number}", 100) for number in range(3)]
+    assert sum(row.candidate for row in rows) / 3 == pytest.approx(measured[0].value)
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[rules]]\nmetric = "f1_macro"\nmin = 0.5\nslice = "parity"\n', encoding="utf-8")
+    (gate,) = derive(tmp_path / "run", gates=read_rules(rules)).gates
+    assert gate.verdict == "not_evaluated"
+    assert "the run kept the columns ['third']" in gate.sentence
+
+
+def test_examples_needed_are_told_before_anything_is_built(tmp_path: Path, write_behaviour: Write) -> None:
+    """The first sentences of a run say what each quality rule needs and what the data has."""
+    told: list[str] = []
+
+    class Telling(Silent):
+        def tell(self, sentence: str) -> None:
+            told.append(sentence)
+
+    config = config_of(tmp_path, write_behaviour, {"fast": {}})
+    run(config, Options(out=tmp_path / "run", base=tmp_path, quick=True), Telling())
+    assert told[0] == (
+        "Rule accuracy difference at least -0.01: about 2,008 examples are needed if 2% of the answers change for better or "
+        "worse; the data has 300: it may stay undecided."
+    )
+
+
 def test_percentiles_below_their_least_n_are_not_numbers(tmp_path: Path, write_behaviour: Write) -> None:
     """p50 is a number; p99 is one exactly where the run took 662 timed calls."""
     results = run_in(tmp_path, config_of(tmp_path, write_behaviour, {"fast": {}}), quick=True)
@@ -106,7 +146,7 @@ def test_percentiles_below_their_least_n_are_not_numbers(tmp_path: Path, write_b
 def test_a_killed_worker_is_exit_4_with_its_reason(victim: str, tmp_path: Path, write_behaviour: Write) -> None:
     """A variant whose process is killed while it is weighed is failed with the signal; the others' values are whole."""
     config = config_of(tmp_path, write_behaviour, {"fast": {"latency_ms": 1.0}, "other": {"latency_ms": 1.5}})
-    killing = {"latency_ms": 1.0, "fault": "kill", "fault_at_call": 400}
+    killing = {"latency_ms": 1.0, "fault": "kill", "fault_at_call": 150}
     write_behaviour(tmp_path / f"{victim}.fake.json", **killing)
     results = run_in(tmp_path, config)
     rows = {row.name: row for row in results.variants}
@@ -214,3 +254,54 @@ def test_default_variants_and_names(tmp_path: Path) -> None:
     config = tomllib.loads(to_toml(complete(load_config(text), Options())))
     assert [variant["name"] for variant in config["variants"]][:2] == ["torch-fp32", "torch-bf16"]
     assert config["measure"]["error_rate"] == 0.01
+
+
+def test_callers_and_rates_are_weighed_and_gated_by_conditions(tmp_path: Path, write_behaviour: Write) -> None:
+    """One run at two batch sizes, two callers and a rate: each rule finds its shape, with values by hand."""
+    rules = [
+        {"metric": "throughput", "min": 1.9, "conditions": {"concurrency": 2, "batch_size": 1}},
+        {"metric": "throughput", "min": 1.9, "conditions": {"concurrency": 1, "batch_size": "best"}},
+        {"metric": "latency_p95", "max": 0.6, "conditions": {"rate": 1, "batch_size": 1}},
+        {"metric": "sustained_rate", "compare": "value", "min": 1, "conditions": {"batch_size": 4}},
+    ]
+    measure = {
+        "batch_sizes": [1, 4],
+        "concurrency": [1, 2],
+        "rates": [1],
+        "latency_limit": {"latency_p95": 3},
+        "max_seconds": 2000,
+    }
+    config = config_of(
+        tmp_path, write_behaviour, {"fast": {"latency_ms": 1.0}}, measure=measure, gates={"rules": rules}
+    )
+    results = run_in(tmp_path, config)
+    assert [gate.verdict for gate in results.gates] == ["pass"] * 4, results.gates
+    throughput = {
+        (each.conditions["batch_size"], each.conditions.get("concurrency")): each.value
+        for each in results.measurements
+        if each.variant == "fast" and each.metric == "throughput"
+    }
+    expected = {(1, 1): 1000, (4, 1): 4000, (1, 2): 2000, (4, 2): 8000, ("best", 1): 4000, ("best", 2): 8000}
+    assert throughput == {key: pytest.approx(value) for key, value in expected.items()}
+    validate(json.loads((results.folder / "results.json").read_text(encoding="utf-8")))
+
+
+def test_callers_of_a_generator_are_refused(tmp_path: Path, write_behaviour: Write) -> None:
+    """Concurrency and rates are for classifiers in this release, and a generator's config that asks for them says so."""
+    config = config_of(tmp_path, write_behaviour, {}, measure={"concurrency": [2]})
+    prepared = Prepared(
+        tmp_path,
+        "w",
+        "text-generation",
+        "decoder",
+        Source("fake", "m", "text-generation", ""),
+        (),
+        (8,),
+        1,
+        False,
+        None,
+        "",
+        None,
+    )
+    with pytest.raises(NotAvailableYetError, match="measure.concurrency and measure.rates are not available yet"):
+        shapes_of(config, prepared)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 from weighbridge.bench.journal import Journal, read_journal
-from weighbridge.bench.plan import Plan, ShapePlan, make_plan
+from weighbridge.bench.plan import Plan, ShapePlan
 from weighbridge.bench.samples import CONTROL, key_of, read_replicates
 from weighbridge.bench.session import Contender, Setting, Weighed, groups_that_fit, weigh
 from weighbridge.bench.workloads.base import Prepared
@@ -143,22 +143,6 @@ def test_variants_that_do_not_fit_are_weighed_in_turn_with_the_baseline() -> Non
     assert groups_that_fit(contenders, peaks, 1000) == (tuple(contenders),)
     base, twin, a, b = contenders
     assert groups_that_fit(contenders, peaks, 400) == ((base, twin, a), (base, twin, b))
-
-
-def test_short_calls_get_three_settle_and_ten_timed_calls_and_long_ones_one_and_one() -> None:
-    """A 1 ms call is planned as 3 + 10 in 30 rounds, a 60 ms call as 1 + 1."""
-    fast = make_plan([SHAPE], {KEY: [1.0, 1.0]}, max_seconds=60).shapes[0]
-    assert (fast.settle, fast.timed, fast.rounds) == (3, 10, 30)
-    slow = make_plan([SHAPE], {KEY: [60.0, 60.0]}, max_seconds=60).shapes[0]
-    assert (slow.settle, slow.timed) == (1, 1)
-
-
-def test_the_budget_buys_rounds_and_never_fewer_than_four_replicates() -> None:
-    """60 s buy 12 replicates of a 1 ms model and, over the budget and said so, 4 of a 3 s model."""
-    assert make_plan([SHAPE], {KEY: [1.0, 1.0]}, max_seconds=60).replicates == 12
-    slow = make_plan([SHAPE], {KEY: [3000.0, 3000.0]}, max_seconds=60)
-    assert (slow.replicates, slow.shapes[0].rounds) == (4, 5)
-    assert "over max_seconds = 60" in slow.sentence()
 
 
 def test_equal_conditions_have_equal_keys() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from weighbridge.bench.worker import Weigher, peak_resident_bytes
+from weighbridge.bench.child import Child
+from weighbridge.bench.worker import Weigher
 from weighbridge.bench.workloads.base import Prepared
 from weighbridge.optimize.errors import BuildError
 
@@ -70,8 +71,12 @@ def test_scores_that_are_none_are_refused(
 
 
 def test_memory_growth_is_seen(tmp_path: Path, fake_variant: FakeVariant, fake_workload: Prepared) -> None:
-    """A model that keeps 1 MB a call raises the peak by at least 20 MB in 40 calls."""
-    weigher = opened(fake_variant(tmp_path / "v", grow_bytes=1_000_000), fake_workload)
-    before = peak_resident_bytes()
-    weigher.visit("k", 0, 40)
-    assert peak_resident_bytes() - before >= 20e6
+    """A model that keeps 1 MB a call raises the peak of its process by at least 20 MB in 40 calls."""
+    folder = fake_variant(tmp_path / "v", grow_bytes=1_000_000)
+    with Child("growing") as child:
+        child.call("open", {"variant": str(folder), "threads": 1, "provider": None}, timeout=60)
+        shape = {"key": "k", "prepared": str(fake_workload.folder), "conditions": {"batch_size": 1}}
+        child.call("shape", shape, timeout=60)
+        before = child.call("memory", timeout=60)["peak_bytes"]
+        child.call("visit", {"key": "k", "start": 0, "calls": 40}, timeout=60)
+        assert child.call("memory", timeout=60)["peak_bytes"] - before >= 20e6

@@ -96,6 +96,7 @@ def test_the_page_keeps_its_order(page: str) -> None:
     assert headings[1:] == [
         "Rules",
         "Comparison",
+        "Quality",
         "Quality against speed",
         "Latency distributions",
         "Replicates and control",

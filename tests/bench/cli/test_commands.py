@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,11 +201,12 @@ def test_a_factory_is_built_and_weighed(weighbridge: Any, tmp_path: Path) -> Non
         (["report", "nowhere"], "is not a run folder"),
         (["gate", "nowhere"], "is not a run folder"),
         (["gate", "latest"], "there is no run under runs/"),
-        (["gate", "nowhere", "--baseline", "other"], "not available yet"),
+        (["gate", "nowhere", "--baseline", "latest"], "is not a run folder"),
         (["gate", "nowhere", "--rules", "absent.toml"], "cannot be read"),
         (["gate", "nowhere", "--rules", "empty.toml"], "holds no rule"),
         (["search"], "not available yet"),
-        (["doctor", "--noise"], "not available yet"),
+        (["doctor", "--noise", "4"], "Invalid value for 'SECONDS'"),
+        (["doctor", "30"], "SECONDS is for the noise floor only: `weighbridge doctor --noise 30`"),
         (["weigh"], "No such command"),
         (["run", "--max-seconds", "soon"], "Invalid value for '--max-seconds'"),
     ],
@@ -273,7 +275,7 @@ def test_build_writes_each_variant_with_its_manifest(weighbridge: Any, tmp_path:
 def test_doctor_and_workloads_fit_80_columns(weighbridge: Any) -> None:
     """Each backend is listed with its reason, each built-in workload with its task, in 80 columns."""
     for command, words in (
-        ("doctor", ("onnxruntime", "tensorrt is not installed")),
+        ("doctor", ("affinity: processors", "control group's quota:", "onnxruntime", "tensorrt is not installed")),
         ("workloads", ("digits-cnn", "gpt2-text")),
     ):
         done = weighbridge(command)
@@ -324,3 +326,19 @@ def test_an_interrupt_ends_every_child_and_keeps_what_was_finished(
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     assert first.is_file()
     assert not list((tmp_path / "run").rglob("*.part"))
+
+
+def test_doctor_measures_the_noise_floor(weighbridge: Any, tmp_path: Path) -> None:
+    """A row a time with floor and smallest slowdown, the smallest above the floor, then the mean rule's false alarms."""
+    done = weighbridge("doctor", "--noise", "6")
+    assert done.returncode == 0, done.stderr
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
+    assert [row[0] for row in rows] == ["5 s", "6 s", "15 s", "60 s"]
+    for row in rows:
+        floor, found = (float(cell.removesuffix(" %")) for cell in row[2:4])
+        assert 0 < floor <= found
+    text = " ".join(done.stdout.split())
+    assert re.search(r"\d+ replicates in \d+ s of sampling: p50 of the twin was [01]\.\d{4} times the model's", text)
+    assert re.search(r"A rule on means that cries at 1, 3, 5 % would have cried in (\d+ %(, )?){3} of these", text)
+    assert not list(tmp_path.iterdir())

@@ -154,9 +154,57 @@ def test_missing_files_and_unknown_kinds_are_refused(tmp_path: Path) -> None:
         read_images(path)
 
 
+SLICED = Columns(text="text", label="label", slices=("language", "age"))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.parquet"])
+def test_columns_for_slices_are_kept_as_texts(name: str, tmp_path: Path) -> None:
+    """A row without a value has the value `missing`, whole numbers have no fraction, and other columns are not kept."""
+    table = pandas.DataFrame(
+        {"text": TEXTS, "label": LABELS, "language": ["de", None, "fr"], "age": [30.0, 41.0, None], "other": [1, 2, 3]}
+    )
+    path = tmp_path / name
+    if path.suffix in (".csv", ".tsv"):
+        table.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+    elif path.suffix == ".jsonl":
+        table.to_json(path, orient="records", lines=True)
+    else:
+        table.to_parquet(path)
+    rows = read_texts(path, SLICED)
+    assert rows.slices == {"language": ("de", "missing", "fr"), "age": ("30", "41", "missing")}
+    assert read_texts(path, SLICED, sliced=False).slices == {}
+
+
+def test_a_column_for_slices_is_a_value_of_a_table_only_where_it_is_a_number(tmp_path: Path) -> None:
+    """Of a table of numbers the column of names is set aside, in evaluation and calibration; that of numbers stays."""
+    path = tmp_path / "t.csv"
+    path.write_text("a,age,language,label\n1.5,30,de,0\n3,41,fr,1\n", encoding="utf-8")
+    for sliced in (True, False):
+        rows = read_values(path, SLICED, sliced=sliced)
+        np.testing.assert_array_equal(rows.values, np.array([[1.5, 30], [3, 41]], np.float32))
+    assert read_values(path, SLICED).slices == {"language": ("de", "fr"), "age": ("30", "41")}
+
+
+def test_a_column_for_slices_must_be_there_and_hold_groups(tmp_path: Path) -> None:
+    """An absent column names the nearest; one with more than 50 values is refused, one with 50 is not."""
+    path = tmp_path / "t.csv"
+    for count in (50, 51):
+        lines = [f"text {row},a,{row}" for row in range(count)]
+        path.write_text("\n".join(["text,label,language", *lines]), encoding="utf-8")
+        columns = Columns(slices=("language",))
+        if count == 50:
+            assert len(set(read_texts(path, columns).slices["language"])) == 50
+        else:
+            with pytest.raises(InputError, match="column 'language' has 51 different values; a slice takes at most 50"):
+                read_texts(path, columns)
+    with pytest.raises(InputError, match="unknown column 'langage'; did you mean 'language'"):
+        read_texts(path, Columns(slices=("langage",)))
+
+
 def test_rows_are_taken_in_the_order_asked_for() -> None:
-    """Taking rows keeps values, texts and labels together."""
-    rows = Rows(np.array([[0], [1], [2]]), ("x", "y", "z"), ("a", "b", "c")).take([2, 0])
+    """Taking rows keeps values, texts, labels and slices together."""
+    rows = Rows(np.array([[0], [1], [2]]), ("x", "y", "z"), ("a", "b", "c"), {"k": ("1", "2", "3")}).take([2, 0])
     assert rows.texts == ("z", "x")
+    assert rows.slices == {"k": ("3", "1")}
     assert rows.labels == ("c", "a")
     np.testing.assert_array_equal(rows.values, [[2], [0]])

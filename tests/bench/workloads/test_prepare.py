@@ -87,6 +87,41 @@ def test_max_examples_is_a_seeded_draw_in_order(bert: Path, tmp_path: Path) -> N
     assert len(excerpts[0]) == 10
 
 
+def test_columns_for_slices_follow_the_draw_of_examples(bert: Path, tmp_path: Path) -> None:
+    """The kept column has the value of each drawn example, in order; without one there is none."""
+    rows = [f"{text},{label},lang{place % 3}" for place, (text, label) in enumerate(zip(TEXTS, LABELS, strict=True))]
+    data = tmp_path / "t.csv"
+    data.write_text("\n".join(["text,label,language", *rows]), encoding="utf-8")
+    workload = {"model": str(bert), "data": str(data), "max_examples": 10}
+    made = prepared(tmp_path / "x", {**workload, "columns": {"slices": ["language"]}})
+    assert made.slices() == {"language": tuple(f"lang{TEXTS.index(text) % 3}" for text in made.excerpts())}
+    assert prepared(tmp_path / "y", workload).slices() == {}
+
+
+@pytest.mark.parametrize(
+    ("workload", "error", "sentence"),
+    [
+        ({"model": "m"}, ConfigError, "slice = 'language': a slice is a column of workload.data, and none is given"),
+        ({"task": None, "builtin": "digits-cnn"}, ConfigError, "a slice is a column of workload.data"),
+        (
+            {"task": "image-classification", "model": "m", "data": "x-idx3-ubyte"},
+            InputError,
+            "x-idx3-ubyte has no columns",
+        ),
+        ({"task": "tabular-classification", "model": "m", "data": "x.npz"}, InputError, "has no columns to slice by"),
+        ({"task": "text-generation", "model": "m", "data": "x.csv"}, InputError, "only a classifier's table has"),
+        ({"model": "m.fake.json"}, InputError, "the fake workload: unknown column 'language'"),
+    ],
+)
+def test_what_has_no_columns_has_no_slices(
+    workload: dict[str, str], error: type[Exception], sentence: str, tmp_path: Path
+) -> None:
+    """Without a table, slices are refused in a sentence before anything is read or trained."""
+    (tmp_path / "m.fake.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(error, match=sentence):
+        prepared(tmp_path, {**workload, "columns": {"slices": ["language"]}})
+
+
 def test_calibration_data_must_be_other_rows(bert: Path, tmp_path: Path) -> None:
     """The same file and mostly the same rows are refused; a few shared rows are told; other rows are fine."""
     data = table(tmp_path / "t.csv", TEXTS, LABELS)

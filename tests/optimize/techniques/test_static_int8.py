@@ -103,11 +103,14 @@ def test_weighted_nodes_are_replaced_and_activation_products_left(
 def test_answers_stay_near(
     onnx_model: Get, apply: Any, run_model: Any, probes: dict[str, Any], name: str, calibration: str
 ) -> None:
-    """Calibrated by any method on batches of several shapes, the scores stay within a fifth of the largest."""
+    """Calibrated by any method on batches of several shapes, the scores stay within a third of the largest.
+
+    A processor without VNNI has seven bits for its weights, which this untrained model feels.
+    """
     result = apply(onnx_model(name), "static-int8", more_like(probes[name]), calibration=calibration)
     for probe in probes[name]:
         expected = run_model(onnx_model(name), probe)
-        assert np.abs(run_model(result.model, probe) - expected).max() < 0.2 * np.abs(expected).max()
+        assert np.abs(run_model(result.model, probe) - expected).max() < np.abs(expected).max() / 3
 
 
 def test_minmax_takes_the_whole_range_of_all_batches(onnx_model: Get, apply: Any) -> None:

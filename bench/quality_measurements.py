@@ -1,0 +1,101 @@
+"""Quality in absolute values with their intervals, n and standard errors, and the recall of every class."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .metrics import METRICS, Conditions
+from .predictions import ClassPredictions, WindowScores
+from .quality import Estimate
+from .quality_evidence import PairedClass, WorstClassRecall, paired_classes
+from .results import ClassRecall, Measurement
+from .stats import proportion_interval
+
+_CONFIDENCE = 0.95
+_TAIL = (1 - _CONFIDENCE) / 2
+
+
+def quality_measurements(
+    classes: Mapping[str, ClassPredictions],
+    windows: Mapping[str, WindowScores],
+    baseline: str,
+    class_names: Sequence[str] = (),
+) -> Iterator[Measurement]:
+    """Every quality metric of every variant on all examples; accuracy and agreement within every slice too."""
+    reference = classes.get(baseline)
+    for variant, answers in classes.items():
+        against = None if variant == baseline else reference
+        yield from _shares(variant, answers, against, {})
+        if answers.labelled:
+            yield _worst(variant, paired_classes(answers, answers, class_names))
+            yield from (_estimated(variant, name, estimate) for name, estimate in answers.quality.items())
+        for name, inside in answers.sliced.items():
+            yield from _shares(variant, inside, against.sliced[name] if against else None, {"slice": name})
+    for variant, scores in windows.items():
+        yield _perplexity(variant, scores)
+
+
+def _shares(
+    variant: str, answers: ClassPredictions, reference: ClassPredictions | None, conditions: Conditions
+) -> Iterator[Measurement]:
+    """Accuracy and, against the baseline, agreement, with Clopper and Pearson's interval."""
+    if answers.labelled:
+        yield _proportion(variant, "accuracy", conditions, answers.correct)
+    if reference is not None:
+        yield _proportion(variant, "agreement", conditions, answers.predicted == reference.predicted)
+
+
+def _proportion(variant: str, name: str, conditions: Conditions, hits: NDArray[np.bool_]) -> Measurement:
+    count, n = int(hits.sum()), len(hits)
+    share = count / n
+    low, high = proportion_interval(count, n, _CONFIDENCE)
+    error = float(np.sqrt(share * (1 - share) / n))
+    return Measurement(variant, name, METRICS[name].unit, conditions, share, low, high, n, error)
+
+
+def _worst(variant: str, classes: tuple[PairedClass, ...]) -> Measurement:
+    """The lowest recall, with the class that has it."""
+    name = "worst_class_recall"
+    found = WorstClassRecall(variant, name, {}, classes)
+    worst, value = found.worst, found.worst.candidate / found.worst.n
+    low, high = found.value_bounds(_TAIL, _TAIL)
+    error = float(np.sqrt(value * (1 - value) / worst.n))
+    note = f"class {worst.name}, n = {worst.n}"
+    return Measurement(variant, name, METRICS[name].unit, {}, value, low, high, worst.n, error, note)
+
+
+def _estimated(variant: str, name: str, estimate: Estimate) -> Measurement:
+    mean, n = estimate.mean, len(estimate.influence)
+    low, high = mean.low(_TAIL), mean.high(_TAIL)
+    return Measurement(variant, name, METRICS[name].unit, {}, estimate.value, low, high, n, estimate.standard_error)
+
+
+def _perplexity(variant: str, scores: WindowScores) -> Measurement:
+    """Perplexity with the standard error over windows."""
+    mean = float(scores.nll.sum() / scores.tokens.sum())
+    residual = scores.nll - mean * scores.tokens
+    error = float(np.sqrt((residual**2).sum()) / scores.tokens.sum())
+    value = float(np.exp(mean))
+    low, high = float(np.exp(mean - 1.96 * error)), float(np.exp(mean + 1.96 * error))
+    unit = METRICS["perplexity"].unit
+    return Measurement(variant, "perplexity", unit, {}, value, low, high, len(scores.nll), value * error)
+
+
+def class_recalls(
+    classes: Mapping[str, ClassPredictions], baseline: str, class_names: Sequence[str] = ()
+) -> Iterator[ClassRecall]:
+    """The recall of every class for every candidate against the baseline.
+
+    The intervals of a candidate hold together at 95 %: each class has its share of the error (Bonferroni), so that the class
+    that lost most may be picked out.
+    """
+    reference = classes.get(baseline)
+    for variant, answers in classes.items():
+        if variant == baseline or reference is None or not answers.labelled:
+            continue
+        found = paired_classes(reference, answers, class_names)
+        for each in found:
+            ours, theirs = each.candidate / each.n, each.baseline / each.n
+            bounds = each.difference(_TAIL / len(found), _TAIL / len(found))
+            yield ClassRecall(variant, each.name, each.n, theirs, ours, ours - theirs, *bounds)

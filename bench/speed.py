@@ -1,0 +1,164 @@
+"""What the timed calls of one replicate say of a variant: every speed metric at every shape, and over shapes.
+
+The evidence for the judge and the values of the report are made of the same statistics.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .metrics import METRICS, Conditions, Metric
+from .samples import Replicate, key_of
+from .stats import least_n
+
+BEST = "best"
+"""The value of `batch_size` under which the best throughput of all batch sizes is kept."""
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A metric at a place: `of` gives its value for a variant in a replicate, None where it was not measured there.
+
+    `calls_needed` is the least number of timed calls for a percentile, 1 elsewhere; `shape` the key of the shape whose calls
+    it is made of, empty where it is made of several shapes.
+    """
+
+    metric: Metric
+    conditions: Conditions
+    of: Callable[[Replicate, str], float | None]
+    shape: str = ""
+    calls_needed: int = 1
+
+    def ratio(self, replicate: Replicate, variant: str, reference: str) -> float | None:
+        """The statistic of a variant over that of another in a replicate; None where one was not measured.
+
+        Of a median it is the median over the rounds of the ratio of their visits: two visits of a round lie close in time, so
+        that a machine that changes its pace within a replicate changes both.
+        """
+        ours, theirs = self.of(replicate, variant), self.of(replicate, reference)
+        if ours is None or theirs is None:
+            return None
+        if self.metric.by_round and (variant, self.shape) in replicate.rounds:
+            return self._ratio_by_round(replicate, variant, reference)
+        return ours / theirs if theirs else math.inf
+
+    def _ratio_by_round(self, replicate: Replicate, variant: str, reference: str) -> float | None:
+        ours, theirs = (self._by_round(replicate, name) for name in (variant, reference))
+        ratios = [ours[each] / theirs[each] for each in ours if theirs.get(each)]
+        return float(np.median(ratios)) if ratios else None
+
+    def _by_round(self, replicate: Replicate, variant: str) -> dict[int, float]:
+        of_calls = self.metric.of_calls
+        visits = replicate.visits(variant, self.shape).items()
+        values = {each: of_calls(calls, self.conditions) for each, calls in visits} if of_calls else {}
+        return {each: value for each, value in values.items() if value is not None}
+
+    def calls(self, replicate: Replicate, variant: str) -> int:
+        """How many timed calls of its shape a replicate holds."""
+        return len(replicate.timed.get((variant, self.shape), ()))
+
+
+def statistics(
+    shapes: Iterable[str], kind: Literal["classifier", "decoder"], latency_limit: Mapping[str, float]
+) -> Iterator[Statistic]:
+    """Every statistic of a run that measured these shapes (keys of their conditions)."""
+    conditions: dict[str, Conditions] = {shape: json.loads(shape) for shape in sorted(shapes)}
+    for shape in conditions.values():
+        yield from (of_shape(metric, shape) for metric in timed_metrics(kind))
+    if kind == "classifier":
+        yield from _best_throughputs(conditions.values())
+        if latency_limit:
+            yield from _sustained_rates(conditions.values(), latency_limit)
+
+
+def timed_metrics(kind: Literal["classifier", "decoder"]) -> list[Metric]:
+    """The metrics that timed calls of this kind of model give."""
+    family = "generation" if kind == "decoder" else "speed"
+    return [metric for metric in METRICS.values() if metric.family == family and metric.of_calls is not None]
+
+
+def of_shape(metric: Metric, conditions: Conditions) -> Statistic:
+    """A metric of the calls of one shape; a percentile of too few calls has no value."""
+    key = key_of(conditions)
+    needed = 1 if metric.percentile is None else least_n(metric.percentile / 100)
+
+    def of(replicate: Replicate, variant: str) -> float | None:
+        calls = replicate.timed.get((variant, key))
+        enough = calls is not None and len(calls) >= needed
+        return metric.of_calls(calls, conditions) if enough and metric.of_calls else None  # type: ignore[arg-type]
+
+    return Statistic(metric, conditions, of, key, needed)
+
+
+def _best_throughputs(shapes: Iterable[Conditions]) -> Iterator[Statistic]:
+    """The highest throughput of the batch sizes, for shapes that differ in nothing else."""
+    closed = (shape for shape in shapes if "rate" not in shape)
+    for rest, group in _alike_but(closed, "batch_size"):
+        if len(group) > 1:
+            parts = [of_shape(METRICS["throughput"], shape) for shape in group]
+            yield Statistic(METRICS["throughput"], {"batch_size": BEST, **rest}, _highest(parts))
+
+
+def _highest(parts: list[Statistic]) -> Callable[[Replicate, str], float | None]:
+    def of(replicate: Replicate, variant: str) -> float | None:
+        values = [part.of(replicate, variant) for part in parts]
+        return max((value for value in values if value is not None), default=None)
+
+    return of
+
+
+def _sustained_rates(shapes: Iterable[Conditions], latency_limit: Mapping[str, float]) -> Iterator[Statistic]:
+    """The highest rate that holds the latency limit, for shapes that differ in nothing else."""
+    ((name, limit),) = latency_limit.items()
+    open_ = (shape for shape in shapes if "rate" in shape)
+    for rest, group in _alike_but(open_, "rate"):
+        parts = [(float(shape["rate"]), of_shape(METRICS[name], shape)) for shape in group]
+        yield Statistic(METRICS["sustained_rate"], rest, _highest_within(parts, limit))
+
+
+def _highest_within(parts: list[tuple[float, Statistic]], limit: float) -> Callable[[Replicate, str], float | None]:
+    def of(replicate: Replicate, variant: str) -> float | None:
+        latencies = [(rate, part.of(replicate, variant)) for rate, part in parts]
+        if any(latency is None for _, latency in latencies):
+            return None
+        return max((rate for rate, latency in latencies if latency is not None and latency <= limit), default=0.0)
+
+    return of
+
+
+def load_note(variant: str, statistic: Statistic, replicate: Replicate) -> str:
+    """What a reader must know of a value: which batch size was best, or that the rate is over what the variant can serve."""
+    conditions = statistic.conditions
+    if conditions.get("batch_size") == BEST:
+        return f"best at batch_size {_best_batch(variant, statistic, replicate)}"
+    if "rate" not in conditions:
+        return ""
+    alone = replicate.timed.get((variant, key_of({name: v for name, v in conditions.items() if name != "rate"})))
+    capacity = 1e3 / float(alone.sum(axis=1).mean()) if alone is not None else float("inf")
+    if float(conditions["rate"]) < capacity:
+        return ""
+    return f"over its capacity of about {capacity:.3g} requests/s: the queue grows as long as it is fed"
+
+
+def _best_batch(variant: str, statistic: Statistic, replicate: Replicate) -> int:
+    rest = {name: value for name, value in statistic.conditions.items() if name != "batch_size"}
+    shapes: list[Conditions] = [json.loads(shape) for name, shape in replicate.timed if name == variant]
+    sizes = [int(shape["batch_size"]) for shape in shapes if {**shape, "batch_size": 0} == {**rest, "batch_size": 0}]
+    return max(
+        sizes, key=lambda size: of_shape(statistic.metric, {**rest, "batch_size": size}).of(replicate, variant) or 0.0
+    )
+
+
+def _alike_but(shapes: Iterable[Conditions], key: str) -> Iterator[tuple[Conditions, list[Conditions]]]:
+    """Groups of shapes that differ in `key` alone, each with what they share."""
+
+    def rest(shape: Conditions) -> str:
+        return key_of({name: value for name, value in shape.items() if name != key})
+
+    for shared, group in itertools.groupby(sorted(shapes, key=rest), key=rest):
+        yield json.loads(shared), list(group)

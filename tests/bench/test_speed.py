@@ -1,0 +1,190 @@
+"""Statistics of timed calls: every metric at every shape, the best batch, the rate that holds."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from weighbridge.bench.evidence import ReplicateRatios, TooFewCalls
+from weighbridge.bench.evidence_of_run import speed_evidence
+from weighbridge.bench.judge import JudgingPlan, VariantState, judge
+from weighbridge.bench.measurements import speed_measurements
+from weighbridge.bench.rules import Rule, least_calls_for
+from weighbridge.bench.samples import CONTROL, Recorder, Replicate, key_of
+from weighbridge.bench.sentences import load_sentences
+
+PLAIN = {"batch_size": 1, "threads": 1}
+OK = {"base": VariantState("ok"), "a": VariantState("ok")}
+
+
+def replicates(calls: dict[str, dict[str, float]], count: int = 4, each: int = 200) -> list[Replicate]:
+    """Replicates in which every timed call of a variant at a shape takes the same milliseconds."""
+    timed = {
+        (variant, shape): np.full((each, 1), milliseconds)
+        for shape, of in calls.items()
+        for variant, milliseconds in {**of, CONTROL: of["base"]}.items()
+    }
+    return [Replicate(number, timed, {}) for number in range(count)]
+
+
+def evidence(taken: list[Replicate], **more: object) -> dict[tuple[str, str], ReplicateRatios | TooFewCalls]:
+    pieces = speed_evidence(taken, "base", "classifier", **more)  # type: ignore[arg-type]
+    return {(piece.metric, key_of(piece.conditions)): piece for piece in pieces}  # type: ignore[misc]
+
+
+def ratio(piece: ReplicateRatios | TooFewCalls) -> float:
+    interval = piece.interval("ratio", 0.01, 0.01)
+    assert interval is not None
+    return interval.value
+
+
+def test_percentiles_mean_and_throughput_are_ratios_of_replicates() -> None:
+    """3 ms against 2 ms is 1.5 in the mean and every percentile that 200 calls support, and 2/3 in throughput."""
+    found = evidence(replicates({key_of(PLAIN): {"base": 2.0, "a": 3.0}}))
+    for metric in ("latency_mean", "latency_p50", "latency_p90", "latency_p95"):
+        assert ratio(found[metric, key_of(PLAIN)]) == pytest.approx(1.5)
+    assert ratio(found["throughput", key_of(PLAIN)]) == pytest.approx(2 / 3)
+
+
+def test_a_percentile_below_its_least_n_is_refused_with_the_seconds_it_would_take() -> None:
+    """p99 of 200 calls a replicate is no number: 662 are needed, and the sentence says what would buy them."""
+    pieces = evidence(replicates({key_of(PLAIN): {"base": 2.0, "a": 3.0}}))
+    piece = pieces["latency_p99", key_of(PLAIN)]
+    assert piece == TooFewCalls("a", "latency_p99", PLAIN, 200, 662)
+    rule = Rule("latency_p99", "ratio", 1.03, maximum=True)
+    judgement = judge([rule], [piece], OK, baseline="base", plan=JudgingPlan(10.0, 133.0))
+    (gate,) = judgement.gates
+    assert gate.verdict == "not_evaluated"
+    assert "n too small, 200 of 662 timed calls a replicate; measure.max_seconds = 133 would buy them" in gate.sentence
+    assert judgement.exit_code == 3
+    assert judgement.comparisons == ()
+
+
+def test_throughput_of_callers_at_once_is_littles_law() -> None:
+    """Four callers whose calls take 8 ms at batch 2 are served 4 x 2 / 0.008 = 1,000 samples/s."""
+    shape = {**PLAIN, "batch_size": 2, "concurrency": 4}
+    found = speed_measurements(replicates({key_of(shape): {"base": 8.0}}), "classifier", {})
+    assert next(each.value for each in found if each.metric == "throughput") == pytest.approx(1000)
+
+
+def test_at_a_rate_there_is_latency_and_no_throughput() -> None:
+    """In open loop what arrives is what is served, so that throughput would say nothing."""
+    found = evidence(replicates({key_of({**PLAIN, "rate": 50}): {"base": 8.0, "a": 4.0}}))
+    assert {metric for metric, _ in found} >= {"latency_p50", "latency_p95"}
+    assert not [metric for metric, _ in found if metric == "throughput"]
+
+
+def test_the_best_batch_is_each_variants_own() -> None:
+    """Base is best at batch 8 (2,000/s), a at batch 1 (1,000/s): the ratio of the bests is 1/2."""
+    calls = {
+        key_of(PLAIN): {"base": 1.0, "a": 1.0},
+        key_of({**PLAIN, "batch_size": 8}): {"base": 4.0, "a": 16.0},
+    }
+    best = key_of({**PLAIN, "batch_size": "best"})
+    assert ratio(evidence(replicates(calls))["throughput", best]) == pytest.approx(0.5)
+    values = {
+        each.variant: (each.value, each.note)
+        for each in speed_measurements(replicates(calls), "classifier", {})
+        if each.conditions.get("batch_size") == "best"
+    }
+    assert values == {
+        "base": (pytest.approx(2000), "best at batch_size 8"),
+        "a": (pytest.approx(1000), "best at batch_size 1"),
+    }
+
+
+def test_a_rule_judges_the_best_batch_only_where_it_names_it() -> None:
+    """Without conditions a throughput rule has a verdict a batch size; with batch_size = best it has one."""
+    calls = {key_of({**PLAIN, "batch_size": size}): {"base": 1.0, "a": 1.0} for size in (1, 8)}
+    pieces = list(evidence(replicates(calls)).values())
+    everywhere = Rule("throughput", "ratio", 0.9, maximum=False)
+    named = Rule("throughput", "ratio", 0.9, maximum=False, conditions={"batch_size": "best"})
+    assert [g.conditions["batch_size"] for g in judge([everywhere], pieces, OK, baseline="base").gates] == [1, 8]
+    assert [g.conditions["batch_size"] for g in judge([named], pieces, OK, baseline="base").gates] == ["best"]
+
+
+def rates(latencies: dict[int, tuple[float, float]]) -> list[Replicate]:
+    shapes = {key_of({**PLAIN, "rate": rate}): {"base": b, "a": a} for rate, (b, a) in latencies.items()}
+    return replicates({**shapes, key_of(PLAIN): {"base": 9.0, "a": 4.0}})
+
+
+def test_the_sustained_rate_is_the_highest_that_holds_the_limit() -> None:
+    """p95 of base is within 20 ms up to 50/s, that of a up to 100/s: twice the rate."""
+    taken = rates({50: (15.0, 5.0), 100: (45.0, 18.0), 200: (900.0, 70.0)})
+    piece = evidence(taken, latency_limit={"latency_p95": 20.0})["sustained_rate", key_of(PLAIN)]
+    assert isinstance(piece, ReplicateRatios)
+    assert (piece.baseline[0], piece.candidate[0]) == (50.0, 100.0)
+    assert ratio(piece) == 2.0
+
+
+def test_a_sustained_rate_of_nothing_has_a_value_and_no_ratio() -> None:
+    """Where no rate holds, the value is 0 and nothing is divided by it."""
+    piece = evidence(rates({50: (45.0, 18.0)}), latency_limit={"latency_p95": 20.0})["sustained_rate", key_of(PLAIN)]
+    assert piece.interval("ratio", 0.01, 0.01) is None
+    (gate,) = judge([Rule("sustained_rate", "ratio", 1.0, maximum=False)], [piece], OK, baseline="base").gates
+    assert gate.verdict == "not_evaluated"
+    assert "has no ratio: it was 0 in some replicate" in gate.sentence
+    value = piece.interval("difference", 0.01, 0.01)
+    assert value is not None
+    assert value.value == 50.0
+
+
+def test_a_rate_over_capacity_is_noted() -> None:
+    """9 ms a call serve about 111 requests/s: at 200/s the value says that the queue grows, at 100/s it does not."""
+    found = speed_measurements(rates({100: (15.0, 5.0), 200: (900.0, 70.0)}), "classifier", {})
+    notes = {
+        each.conditions["rate"]: each.note
+        for each in found
+        if each.variant == "base" and each.metric == "latency_p50" and "rate" in each.conditions
+    }
+    assert notes == {100: "", 200: "over its capacity of about 111 requests/s: the queue grows as long as it is fed"}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "calls"), [({}, 662), ({"batch_size": 1}, 662), ({"batch_size": 8}, 0), ({"rate": 5}, 0)]
+)
+def test_a_percentile_rule_asks_for_calls_where_it_holds(conditions: dict[str, int], calls: int) -> None:
+    """A p99 rule needs 662 calls at the shapes that its conditions allow, and none elsewhere."""
+    rule = Rule("latency_p99", "ratio", 1.0, maximum=True, conditions=conditions)
+    assert least_calls_for([rule], PLAIN) == calls
+
+
+def test_best_batch_and_sustained_rate_are_told_in_a_sentence() -> None:
+    """A reader of the run sees each variant's best batch size and the highest rate that it holds."""
+    taken = rates({50: (15.0, 5.0), 100: (45.0, 18.0)})
+    more = replicates({key_of({**PLAIN, "batch_size": 8}): {"base": 4.0, "a": 16.0}})
+    both = [Replicate(one.number, {**one.timed, **two.timed}, {}) for one, two in zip(taken, more, strict=True)]
+    limit = {"latency_p95": 20.0}
+    assert list(load_sentences(list(speed_measurements(both, "classifier", limit)), limit)) == [
+        "Best throughput of the batch sizes: base 2000 samples/s (batch_size 8), a 500 samples/s (batch_size 8).",
+        "Highest of the rates with latency_p95 within 20 ms at batch_size 1: base 50/s, a 100/s.",
+    ]
+
+
+def drifting(number: int, pace: list[float]) -> Replicate:
+    """A replicate whose machine has another pace in each round: base 2 ms, a 3 ms, its twin as base; ten calls a visit."""
+    recorder = Recorder(number)
+    for round_, slow in enumerate(pace, 1):
+        for variant, milliseconds in (("base", 2.0), ("a", 3.0), (CONTROL, 2.0)):
+            calls = [[slow * milliseconds]] * 10
+            recorder.add(calls, ["timed"] * 10, variant=variant, shape=key_of(PLAIN), round_=round_, visit=0)
+    return Replicate.of(recorder.columns)
+
+
+@given(st.lists(st.floats(0.5, 3), min_size=1, max_size=9))
+def test_a_ratio_of_medians_does_not_see_the_pace_of_the_machine(pace: list[float]) -> None:
+    """Whatever the machine's pace in each round, 3 ms against 2 ms is a p50 ratio of 1.5 in that replicate."""
+    found = evidence([drifting(number, pace) for number in range(4)])["latency_p50", key_of(PLAIN)]
+    assert isinstance(found, ReplicateRatios)
+    assert found.ratios == pytest.approx((1.5,) * 4)
+    assert found.control == pytest.approx((1.0,) * 4)
+
+
+def test_a_ratio_of_medians_is_the_median_of_the_rounds_ratios() -> None:
+    """A visit that something else slowed threefold does not move the ratio of a replicate of five rounds; the mean sees it."""
+    recorder = Recorder(1)
+    for round_, a in enumerate([3.0, 3.0, 9.0, 3.0, 3.0], 1):
+        for variant, milliseconds in (("base", 2.0), ("a", a)):
+            recorder.add([[milliseconds]], ["timed"], variant=variant, shape=key_of(PLAIN), round_=round_, visit=0)
+    found = evidence([Replicate.of(recorder.columns)] * 4)
+    assert ratio(found["latency_p50", key_of(PLAIN)]) == pytest.approx(1.5)
+    assert ratio(found["latency_mean", key_of(PLAIN)]) == pytest.approx(4.2 / 2)
