@@ -25,7 +25,7 @@ from .growth import growth_sentences
 from .journal import Journal, read_journal
 from .looks import LOOKS
 from .metrics import Conditions
-from .plan import Plan, ShapePlan
+from .plan import Plan, ShapePlan, refined
 from .samples import CONTROL, Recorder, Replicate, key_of
 from .session import OPEN_TIMEOUT_S, VISIT_TIMEOUT_S, Contender, Setting, weigh
 from .worker import Weigher
@@ -77,7 +77,7 @@ class Processes:
                 lambda so_far: bool(so_far.failed) or decided(so_far.replicates),
                 lambda fraction, text: None,  # noqa: ARG005 - there is no one to show the progress to
             )
-            events = read_journal(folder)
+            events = [event for event in read_journal(folder) if event["event"] == "replicate"]
         for name, reason in weighed.failed.items():
             who = f"a second process of {baseline.name}, the control," if name == CONTROL else name
             raise WorkerError(f"{who} failed {reason}")
@@ -119,6 +119,8 @@ class InProcess:
             before = counters(())
             with _collector_paused():
                 replicates.append(self._replicate(number, plan.shapes[0], np.random.default_rng([seed, number])))
+            if number == 1:
+                plan = refined(plan, replicates[0])
             events.append({"workers": {}, "machine": changes(before, counters(()))})
             if number in LOOKS and decided(replicates):
                 break

@@ -4,13 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from .looks import LOOKS
 from .metrics import Conditions
-from .samples import key_of
+from .samples import Replicate, key_of
 
 _FULL_ROUNDS = 15
 """A replicate's own differences soon outweigh what more rounds would average out; see the table of docs/weighing.md."""
 _LEAST_ROUNDS = 5
+_INSTANCE_DIFFERENCE = 0.005
+"""Two equal processes differ by up to so much for as long as they live."""
 _SETTLE_MS = 12.0
 _VISIT_MS = 50.0
 _REPLICATES_AIMED_AT = 8
@@ -48,6 +52,17 @@ class Plan:
     percentile_seconds: float = 0.0
     """Where a rule's percentile needs more timed calls a replicate than the budget buys: how many, and the seconds in all."""
 
+    def facts(self) -> dict[str, object]:
+        """What the journal keeps of it."""
+        return {
+            "seconds_per_replicate": self.seconds_per_replicate,
+            "replicates": self.replicates,
+            "max_seconds": self.max_seconds,
+            "percentile_seconds": self.percentile_seconds,
+            "rounds": {shape.key: shape.rounds for shape in self.shapes},
+            "sentence": self.sentence(),
+        }
+
     def sentence(self) -> str:
         """What will be done, in words."""
         calls = "; ".join(
@@ -67,6 +82,42 @@ class Plan:
             f"{_replicates_words(self.replicates)} of fresh processes, {self.seconds_per_replicate:.1f} s of sampling "
             f"each ({calls}).{over}{short}"
         )
+
+
+def refined(plan: Plan, first: Replicate) -> Plan:
+    """Give each shape the rounds that its noise asks for, as the first replicate shows it and the budget allows.
+
+    A replicate's ratio need not be known better than equal processes differ (0.5 %). What decides is how the rounds scatter,
+    never where they lie, so that no verdict is drawn to one side.
+    """
+    affordable = (
+        plan.max_seconds / (plan.replicates * plan.seconds_per_replicate) if plan.seconds_per_replicate else 1.0
+    )
+    wanted = {shape.key: (_scatter(first, shape.key) / _INSTANCE_DIFFERENCE) ** 2 for shape in plan.shapes}
+    shapes = tuple(
+        replace(shape, rounds=math.floor(max(shape.rounds, min(wanted[shape.key], affordable * shape.rounds))))
+        for shape in plan.shapes
+    )
+    return replace(plan, shapes=shapes, seconds_per_replicate=_seconds(shapes))
+
+
+def _scatter(replicate: Replicate, shape: str) -> float:
+    """How far the log ratios of two visits scatter from round to round; the largest of the variants against the first.
+
+    Over n rounds their median errs by scatter / sqrt(n): 1.2533 is the standard error of a median of normal values, 1.4826
+    scales the median absolute deviation to their standard deviation.
+    """
+    names = [variant for variant, key in replicate.timed if key == shape]
+    medians = [
+        {round_: float(np.median(calls.sum(axis=1))) for round_, calls in replicate.visits(name, shape).items()}
+        for name in names
+    ]
+    scatters = [0.0]
+    for other in medians[1:]:
+        shared = [round_ for round_ in other if medians[0].get(round_, 0) > 0 and other[round_] > 0]
+        logs = np.log([other[round_] / medians[0][round_] for round_ in shared])
+        scatters += [1.2533 * 1.4826 * float(np.median(np.abs(logs - np.median(logs))))] if shared else []
+    return max(scatters)
 
 
 def visit_calls(call_ms: float) -> tuple[int, int]:

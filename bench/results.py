@@ -172,7 +172,7 @@ class Results:
             "flips": Flip,
             "class_recalls": ClassRecall,
         }
-        lists = {key: tuple(made(**_tuples(row)) for row in data[key]) for key, made in parts.items()}
+        lists = {key: tuple(made(**_tuples(row)) for row in data.get(key, [])) for key, made in parts.items()}
         return Results(**{**data, **lists, "notices": tuple(data["notices"])})
 
 

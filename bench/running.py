@@ -257,7 +257,7 @@ def _measure(
         rules = rules_of(config.gates, prepared.kind)
         weighed_calls = [fine.get(each.name, fine[contenders[0].name]) for each in contenders]
         plan = plan_of(config, rules, shapes, weighed_calls, options)
-        journal.write("plan", **_plan_facts(plan))
+        journal.write("plan", **plan.facts())
         reporter.tell(plan.sentence())
         peaks = {each.name: each.peak_bytes for each in fine.values()}
         setting = Setting(
@@ -295,16 +295,6 @@ def plan_of(
         looks=1 if options.quick else options.looks,
         least_calls={key_of(shape): least_calls_for(rules, shape) for shape in shapes},
     )
-
-
-def _plan_facts(plan: Plan) -> dict[str, object]:
-    return {
-        "seconds_per_replicate": plan.seconds_per_replicate,
-        "replicates": plan.replicates,
-        "max_seconds": plan.max_seconds,
-        "percentile_seconds": plan.percentile_seconds,
-        "sentence": plan.sentence(),
-    }
 
 
 def _contenders(config: Config, usable: Sequence[Built]) -> list[Contender]:

@@ -21,7 +21,7 @@ from .child import Child, Progress
 from .counters import changes, counters, together
 from .journal import Journal
 from .looks import LOOKS
-from .plan import Plan, ShapePlan
+from .plan import Plan, ShapePlan, refined
 from .samples import CONTROL, Recorder, Replicate
 
 OPEN_TIMEOUT_S = 600.0
@@ -75,12 +75,18 @@ Decided = Callable[[Weighed], bool]
 
 
 def weigh(setting: Setting, plan: Plan, journal: Journal, decided: Decided, progress: Progress) -> Weighed:
-    """Take replicates until every rule is decided at a look, or the plan's replicates are done."""
+    """Take replicates until every rule is decided at a look, or the plan's replicates are done.
+
+    The first tells how noisy the machine is, and the plan of the others follows it.
+    """
     weighed = Weighed()
     for number in range(1, plan.replicates + 1):
         fraction = (number - 1) / plan.replicates
         progress(fraction, f"replicate {number} of at most {plan.replicates}")
         _replicate(number, setting, plan, journal, weighed)
+        if number == 1:
+            plan = refined(plan, weighed.replicates[0])
+            journal.write("plan", **plan.facts())
         if number in LOOKS and decided(weighed):
             break
     progress(1.0, f"{len(weighed.replicates)} replicates, {weighed.sampling_seconds:.0f} s of sampling")

@@ -1,7 +1,10 @@
 """The plan: what the time budget buys, by hand."""
 
-from weighbridge.bench.plan import make_plan
-from weighbridge.bench.samples import key_of
+import math
+
+import pytest
+from weighbridge.bench.plan import Plan, make_plan, refined
+from weighbridge.bench.samples import Recorder, Replicate, key_of
 
 SHAPE = {"batch_size": 1, "threads": 1}
 KEY = key_of(SHAPE)
@@ -65,3 +68,46 @@ def test_a_visit_at_a_rate_lasts_as_long_as_its_requests_take_to_arrive() -> Non
 def test_quick_looks_once() -> None:
     """One look is four replicates, whatever the budget."""
     assert make_plan([SHAPE], {KEY: [1.0, 1.0]}, max_seconds=60, looks=1).replicates == 4
+
+
+def replicate(ratios: list[float]) -> Replicate:
+    """A replicate of one call a visit: base 1 ms, a by the given ratio in each round."""
+    recorder = Recorder(1)
+    for round_, value in enumerate(ratios, 1):
+        for variant, milliseconds in (("base", 1.0), ("a", value)):
+            recorder.add([[milliseconds]], ["timed"], variant=variant, shape=KEY, round_=round_, visit=0)
+    return Replicate.of(recorder.columns)
+
+
+def plan_for(max_seconds: float) -> Plan:
+    return make_plan([SHAPE], {KEY: [1.0, 1.0]}, max_seconds=max_seconds)
+
+
+def test_a_quiet_machine_keeps_its_rounds() -> None:
+    """Ratios that scatter by half a percent need no more than 15 rounds, whatever the budget and wherever they lie."""
+    for level in (1.0, 3.0):
+        quiet = refined(plan_for(600), replicate([level, 1.005 * level, 0.995 * level]))
+        assert quiet == plan_for(600)
+
+
+def test_a_noisy_machine_gets_more_rounds() -> None:
+    """Rounds at 0, +2 and -2 %: 1.2533 x 1.4826 x 2 % is 7.4 times the half percent of an instance, 55 rounds."""
+    up = 1.02
+    noisy = refined(plan_for(600), replicate([1.0, up, 1 / up]))
+    assert noisy.shapes[0].rounds == math.floor((1.2533 * 1.4826 * math.log(up) / 0.005) ** 2) == 54
+    assert noisy.seconds_per_replicate == pytest.approx(54 * 0.026)
+    assert noisy.replicates == plan_for(600).replicates
+
+
+def test_the_budget_bounds_the_rounds_of_a_noisy_machine() -> None:
+    """24 replicates of 15 rounds take 9.36 s: a budget of twice that allows 30 rounds, and one of that allows 15."""
+    wild = replicate([1.0, 1.3, 1 / 1.3])
+    assert refined(plan_for(18.72), wild).shapes[0].rounds == 30
+    assert refined(plan_for(9.36), wild).shapes[0].rounds == 15
+
+
+def test_one_variant_alone_changes_no_plan() -> None:
+    """Without a second variant there is no ratio to be noisy."""
+    recorder = Recorder(1)
+    recorder.add([[1.0]], ["timed"], variant="base", shape=KEY, round_=1, visit=1)
+    assert refined(plan_for(600), Replicate.of(recorder.columns)) == plan_for(600)
