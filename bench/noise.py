@@ -23,7 +23,7 @@ from .disturbance import disturbances
 from .environment import processor
 from .journal import Journal, read_journal
 from .looks import LOOKS, per_look_error
-from .metrics import METRICS, Calls, Conditions
+from .metrics import METRICS, Conditions
 from .plan import ShapePlan, make_plan
 from .probe import write_probe
 from .reporter import Reporter
@@ -171,7 +171,8 @@ def _weigh_twins(
         both = (Contender(_NAME, artifact), Contender(CONTROL, artifact))
         with reporter.stage(f"weighing a model against itself, {wanted} times") as progress:
             setting = Setting(prepared.folder, folder, (both,), threads=threads)
-            weighed = weigh(setting, replace(full, replicates=wanted), Journal(folder), lambda _: False, progress)
+            plan = replace(full, replicates=wanted, max_seconds=seconds)  # no time is left over for further rounds
+            weighed = weigh(setting, plan, Journal(folder), lambda _: False, progress)
     if weighed.failed:
         raise WorkerError(
             f"the model that the noise floor is measured with failed {next(iter(weighed.failed.values()))}"
@@ -183,12 +184,13 @@ def _weigh_twins(
 
 
 def twins_of(replicate: Replicate, shape: ShapePlan) -> Twins:
-    """The calls of the model and its twin in a replicate, a row a round."""
+    """The calls of the model and its twin in the planned rounds of a replicate, a row a round."""
 
-    def rows(calls: Calls) -> NDArray[np.float64]:
-        return np.asarray(calls.sum(axis=1)).reshape(shape.rounds, -1)
+    def rows(variant: str) -> NDArray[np.float64]:
+        visits = replicate.visits(variant, shape.key)
+        return np.stack([visits[each].sum(axis=1) for each in sorted(visits)[: shape.rounds]])
 
-    return Twins(rows(replicate.timed[_NAME, shape.key]), rows(replicate.timed[CONTROL, shape.key]))
+    return Twins(rows(_NAME), rows(CONTROL))
 
 
 def bought(seconds: float, conditions: Conditions, call_ms: float) -> Purchase:

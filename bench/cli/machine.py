@@ -50,7 +50,8 @@ def print_noise(noise: Noise, console: Console) -> None:
     console.print(table)
     console.print(
         f"Floor: half the interval's width where nothing changed, error rate {ERROR_RATE:g}. Found: the smallest slowdown "
-        f"told as one in {100 * POWER:.0f} of 100 runs. A percentile that needs more calls than that has none."
+        f"told as one in {100 * POWER:.0f} of 100 runs. A percentile that needs more calls than that has none. On a noisy machine "
+        "a run takes more rounds than these as far as its time goes, and finds somewhat less."
     )
     console.print(_measured_sentence(noise), markup=False)
     console.print(_mean_rule_sentence(noise), markup=False)

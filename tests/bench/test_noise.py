@@ -14,7 +14,7 @@ from weighbridge.bench.looks import per_look_error
 from weighbridge.bench.noise import Purchase, Twins, bought, half_width, noise_of, smallest_shift, twins_of
 from weighbridge.bench.plan import ShapePlan, make_plan
 from weighbridge.bench.reporter import Silent
-from weighbridge.bench.samples import CONTROL, Replicate, key_of
+from weighbridge.bench.samples import CONTROL, Recorder, Replicate, key_of
 from weighbridge.bench.session import Weighed
 from weighbridge.optimize.errors import UnavailableError, WorkerError
 
@@ -29,11 +29,14 @@ def twins(log_ratios: list[float], rounds: int = ROUNDS) -> list[Twins]:
 
 
 def test_calls_are_sorted_into_rounds() -> None:
-    """The calls of a replicate become a row a round, the model's and the twin's apart."""
+    """The calls of a replicate become a row a planned round, the model's and the twin's apart; a round beyond is left out."""
     shape = ShapePlan(SHAPE, settle=1, timed=2, rounds=3, round_seconds=0.1)
-    calls = np.arange(6, dtype=np.float64).reshape(6, 1)
-    key = key_of(SHAPE)
-    found = twins_of(Replicate(1, {("probe", key): calls, (CONTROL, key): calls + 10}, {}), shape)
+    recorder = Recorder(1)
+    for round_ in range(4):
+        for variant, base in (("probe", 2.0 * round_), (CONTROL, 10 + 2.0 * round_)):
+            calls = [[base], [base + 1]]
+            recorder.add(calls, ["timed"] * 2, variant=variant, shape=key_of(SHAPE), round_=round_, visit=0)
+    found = twins_of(Replicate.of(recorder.columns), shape)
     assert found.model.tolist() == [[0, 1], [2, 3], [4, 5]]
     assert found.twin.tolist() == [[10, 11], [12, 13], [14, 15]]
 
