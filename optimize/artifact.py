@@ -13,7 +13,7 @@ from .model import Signature
 from .source import Source
 from .variant import MANIFEST, Manifest, Parity, StepRecord
 
-TOOLS = ("weighbridge", "torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy")
+TOOLS = ("weighbridge", "torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy", "openvino", "nncf")
 
 
 def tools() -> dict[str, str]:

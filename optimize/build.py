@@ -1,5 +1,6 @@
 """Build a variant: load, apply each step, verify or discard, write the artifact, audit it, verify once more."""
 
+import itertools
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -19,13 +20,15 @@ from .origin import Origin, origin_of
 from .parity import Reference, reference_of
 from .recipe import Recipe, StepConfig
 from .source import Source, Task
-from .techniques import technique
+from .techniques import calibrates, clash, technique
 from .variant import StepRecord, Variant
 
 __all__ = ["adopt", "cache_key", "optimize"]
 
 ARTIFACT_SCHEMA = 1
 """Part of every cache key; raised when the same recipe would be built otherwise."""
+_ONNX_FILES = "onnxruntime"
+"""The backend whose FP32 artifact is the exported ONNX file itself."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,12 @@ def _check_recipe(source: Source, recipe: Recipe, examples: Examples) -> None:
     form = forms.get(source.kind, "module")
     for step in recipe.steps:
         form = _form_after(step, form, made_by)
-        if technique(step.use).needs_calibration and not examples.calibration:
+        if calibrates(step) and not examples.calibration:
             raise ConfigError(f"step '{step.use}' needs calibration data: set [workload] calibration to a file of it")
+    for first, second in itertools.combinations(recipe.steps, 2):
+        refused = clash(first, second)
+        if refused:
+            raise ConfigError(refused)
     if made_by.form == "module" and form == "onnx":
         raise ConfigError(f"backend {made_by.name} needs a torch model; an ONNX graph cannot be turned back into one")
 
@@ -134,13 +141,18 @@ def cache_key(source: Source, recipe: Recipe, examples: Examples) -> str:
     That is the model, the recipe, the calibration data where a step uses it, the tools' versions, and the processor's kind
     of 8-bit arithmetic, which decides the defaults of quantization.
     """
-    calibration = examples.calibration_sha256 if _calibrates(recipe.steps) else None
+    calibration = examples.calibration_sha256 if _may_calibrate(recipe) else None
     parts = [ARTIFACT_SCHEMA, source.sha256, source.task, recipe.to_dict(), calibration, tools(), int8_target()]
     return sha256_of_json(parts)[:32]
 
 
+def _may_calibrate(recipe: Recipe) -> bool:
+    """Whether a step learns from calibration data; of default steps, which are chosen for the loaded model, the backend says it."""
+    return _calibrates(recipe.steps) or (not recipe.steps and recipe.precision in backend(recipe.backend).calibrated)
+
+
 def _calibrates(steps: tuple[StepConfig, ...]) -> bool:
-    return any(technique(step.use).needs_calibration for step in steps)
+    return any(calibrates(step) for step in steps)
 
 
 def _built(job: _Job) -> Variant:
@@ -181,12 +193,12 @@ def _build(job: _Job, key: str, folder: Path) -> None:
 def _from_dense_export(
     job: _Job, state: _State, steps: tuple[StepConfig, ...]
 ) -> tuple[_State, tuple[StepConfig, ...]]:
-    """Where steps on ONNX graphs follow, go on from the FP32 variant, which is exported once for all of them."""
+    """Where steps on ONNX graphs follow, go on from ONNX Runtime's FP32 variant, an ONNX file exported once for all backends."""
     on_module = tuple(step for step in steps if technique(step.use).form == "module")
     if not isinstance(state.model, TorchModel) or len(on_module) == len(steps):
         return state, steps
     asked = time.perf_counter()
-    dense = _built(replace(job, recipe=Recipe(job.recipe.backend, "fp32", on_module)))
+    dense = _built(replace(job, recipe=Recipe(_ONNX_FILES, "fp32", on_module)))
     taken = time.perf_counter() - asked
     manifest = dense.manifest
     state = replace(

@@ -4,12 +4,13 @@ import contextlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from .errors import InputError, first_line
+from .pruning_plan import Change, replay
 from .source import Source
 
 
@@ -54,6 +55,24 @@ def load_weights(module: Any, path: Path, reference: str) -> None:
         load_model(module, str(path))
     except Exception as error:
         raise InputError(f"the weights {path} do not fit the module of {reference}: {first_line(error)}") from error
+
+
+def fill(module: Any, changes: Sequence[Change], path: Path, reference: str) -> Any:
+    """Make structural changes to a fresh module, then load saved weights into it in the precision of their file.
+
+    Raises:
+        InputError: the file is damaged, or its tensors are not the changed module's.
+        BuildError: a change is of a later release or does not fit the module.
+    """
+    from safetensors.torch import load_file
+
+    replay(module, changes)
+    saved = load_file(str(path))
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if name in saved:
+            tensor.data = tensor.data.to(saved[name].dtype)
+    load_weights(module, path, reference)
+    return module.eval()
 
 
 def source_files(source: Source) -> tuple[Path, ...]:

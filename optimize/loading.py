@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, NotAvailableYetError, first_line
-from .factory import make_module, source_files
+from .factory import fill, make_module, source_files
 from .files import sha256_of_file, sha256_of_json
 from .model import CacheSpec, FakeModel, Model, OnnxModel, Signature, TensorSpec, TorchModel
 from .onnx_files import external_files, read_signature, read_valid
+from .pruning_plan import PLAN, cache_after, read_plan
 from .quiet import quiet
 from .source import Source, SourceKind, Task
 
@@ -56,6 +57,7 @@ def _sha256(source: Source) -> str:
 
 def _sha256_of_folder(folder: Path) -> str:
     files = [folder / "config.json", *(path for pattern in _WEIGHTS for path in sorted(folder.glob(pattern)))]
+    files += [path for path in (folder / PLAN,) if path.is_file()]
     return sha256_of_json([[path.name, sha256_of_file(path)] for path in files])
 
 
@@ -100,8 +102,14 @@ def read_source_signature(source: Source) -> Signature:
     """The signature of a source, without loading the weights of a transformers model; raises as `load` does."""
     if source.kind != "transformers":
         return load(source).signature
-    config = transformers_config(source.reference)
-    return decoder_signature(config) if source.task == "text-generation" else classifier_signature(config)
+    return _transformers_signature(source, transformers_config(source.reference))
+
+
+def _transformers_signature(source: Source, config: Any) -> Signature:
+    if source.task != "text-generation":
+        return classifier_signature(config)
+    signature = decoder_signature(config)
+    return replace(signature, cache=cache_after(signature.cache, read_plan(transformers_folder(source.reference))))
 
 
 def _load_onnx(source: Source) -> OnnxModel:
@@ -162,13 +170,15 @@ def _load_transformers(source: Source) -> TorchModel:
     config = module.config
     if not generator and getattr(config, "use_cache", False):
         config.use_cache = False  # a classifier reads its input once; the cache would be a useless output
-    signature = decoder_signature(config) if generator else classifier_signature(config)
-    return TorchModel(module.eval(), signature, source)
+    changes = read_plan(transformers_folder(source.reference))
+    return TorchModel(module.eval(), _transformers_signature(source, config), source, changes)
 
 
 def _from_pretrained(auto: Any, source: Source, attention: str | None) -> Any:
     """Load weights as FP32; code that came with the model is never run, and pickles are read as weights only."""
     folder = transformers_folder(source.reference)
+    if (folder / PLAN).is_file():
+        return pruned_module(folder, attention).float()
     try:
         with quiet():
             module, report = auto.from_pretrained(
@@ -187,6 +197,26 @@ def _from_pretrained(auto: Any, source: Source, attention: str | None) -> Any:
             f"it was not saved from a model for {source.task}. Fine-tune and save such a model first."
         )
     return module
+
+
+def pruned_module(folder: Path, attention: str | None = None) -> Any:
+    """The model of a transformers folder with a pruning plan: its config's architecture, pruned before it is filled.
+
+    Raises:
+        InputError: the folder's files are damaged or do not fit each other.
+        BuildError: the plan is of a later release or does not fit the architecture.
+    """
+    import transformers
+
+    try:
+        with quiet():
+            config = transformers.AutoConfig.from_pretrained(
+                folder, trust_remote_code=False, attn_implementation=attention
+            )
+            module = getattr(transformers, config.architectures[0])(config)
+    except Exception as error:
+        raise InputError(f"{folder} cannot be opened as a transformers model: {first_line(error)}") from error
+    return fill(module, read_plan(folder), folder / "model.safetensors", str(folder))
 
 
 def transformers_config(reference: str) -> Any:

@@ -1,13 +1,14 @@
 """What an ONNX file really is: nodes and weight bytes by data type, and whether that is the precision of its name."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
 from .onnx_files import bytes_of, count_nodes, is_parameter, is_small, nodes_of, weights_of
+from .onnx_packed import PackedWeight, packed_weights
 
 WEIGHTED_NODES = ("Attention", "Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul")
 """Nodes that hold nearly all weights and work of a model: those that quantization replaces."""
@@ -23,6 +24,7 @@ INTEGER_NODES = (
     "QLinearConv",
     "QLinearMatMul",
 )
+_FOUR = 4
 _ZERO_POINT = "_zero_point"
 _TOLERATED = 4
 """Floating-point bytes a byte of small weights, in weighted nodes, above which quantization did not fit the model."""
@@ -34,12 +36,14 @@ class Census:
 
     Attributes:
         nodes: operators by type.
-        weight_bytes: bytes of all constant tensors by data type.
+        weight_bytes: bytes of all constant tensors by data type; those of packed weights by the type of their numbers.
         parameters: learnt numbers, without a quantizer's scales and zero points.
         zeros: exact zeros among them.
-        integer_nodes: nodes that compute in integers, fused Q/DQ pairs included.
+        integer_nodes: nodes that compute in integers, fused Q/DQ pairs included, or from packed integer weights.
         left: weighted nodes by type that still compute in floating point.
         small_bytes: bytes of parameters of 8 bits or fewer.
+        four_bit: how many parameters are stored in 4 bits or fewer.
+        eight_bit: how many are stored in 8 bits.
         float_bytes: bytes of floating-point weights that go straight into weighted nodes.
     """
 
@@ -50,6 +54,8 @@ class Census:
     integer_nodes: int
     left: Mapping[str, int]
     small_bytes: int
+    four_bit: int
+    eight_bit: int
     float_bytes: int
 
     @property
@@ -62,22 +68,45 @@ def census_of(model: Any) -> Census:
     """Count nodes and weights of a graph."""
     nodes = count_nodes(model)
     weights = list(weights_of(model))
-    learnt = {name: array for name, array in weights if is_parameter(name, array)}
+    packed = list(packed_weights(model))
+    beside = {name for each in packed for name in (each.name, *each.helpers)}
+    learnt = {name: array for name, array in weights if name not in beside and is_parameter(name, array)}
     zero_points = {name: array for name, array in weights if name.endswith(_ZERO_POINT)}
-    sizes: Counter[str] = Counter()
-    for _, array in weights:
-        sizes[array.dtype.name] += bytes_of(array)
+    small = {name: array for name, array in learnt.items() if is_small(array)}
     fused = _fused_nodes(model)
+    widths = _numbers_by_width(small, packed)
     return Census(
         nodes=nodes,
-        weight_bytes=dict(sorted(sizes.items())),
-        parameters=sum(array.size for array in learnt.values()),
-        zeros=sum(_zeros(array, zero_points.get(_zero_point_of(name))) for name, array in learnt.items()),
+        weight_bytes=_weight_bytes(weights, packed),
+        parameters=sum(array.size for array in learnt.values()) + sum(each.numbers.size for each in packed),
+        zeros=sum(_zeros(array, zero_points.get(_zero_point_of(name))) for name, array in learnt.items())
+        + sum(each.zeros for each in packed),
         integer_nodes=sum(nodes.get(name, 0) for name in INTEGER_NODES) + sum(fused.values()),
         left={name: nodes[name] - fused[name] for name in WEIGHTED_NODES if nodes.get(name, 0) > fused[name]},
-        small_bytes=sum(bytes_of(array) for array in learnt.values() if is_small(array)),
+        small_bytes=sum(map(bytes_of, small.values())) + sum(each.packed_bytes for each in packed),
+        four_bit=sum(count for bits, count in widths.items() if bits <= _FOUR),
+        eight_bit=sum(count for bits, count in widths.items() if bits > _FOUR),
         float_bytes=_float_bytes(model, {name: bytes_of(array) for name, array in weights if not is_small(array)}),
     )
+
+
+def _weight_bytes(weights: Iterable[tuple[str, NDArray[Any]]], packed: Sequence[PackedWeight]) -> dict[str, int]:
+    """Bytes by data type: a packed tensor of bytes counts as what it holds."""
+    held = {each.name: f"int{each.bits}" for each in packed}
+    sizes: Counter[str] = Counter()
+    for name, array in weights:
+        sizes[held.get(name, array.dtype.name)] += bytes_of(array)
+    return dict(sorted(sizes.items()))
+
+
+def _numbers_by_width(small: Mapping[str, NDArray[Any]], packed: Sequence[PackedWeight]) -> Counter[int]:
+    """How many small numbers are stored in how many bits."""
+    widths: Counter[int] = Counter()
+    for array in small.values():
+        widths[int(array.dtype.name.removeprefix("u").removeprefix("int"))] += array.size
+    for each in packed:
+        widths[each.bits] += each.numbers.size
+    return widths
 
 
 def _zero_point_of(name: str) -> str:
@@ -130,8 +159,10 @@ def _integer_mismatch(precision: str, census: Census) -> str:
         return f"asked for {precision}, but no node computes in integers; left in floating point: {left}"
     if not census.small_bytes:
         return f"asked for {precision}, but no weight is stored in 8 bits or fewer"
-    if precision == "int4" and not any(census.weight_bytes.get(name) for name in ("int4", "uint4")):
-        return _four_bit_mismatch(census)
+    found, other = (census.four_bit, "8") if precision == "int4" else (census.eight_bit, "4")
+    missed = census.four_bit + census.eight_bit - found
+    if missed > found:
+        return f"asked for {precision}, but {missed} of {missed + found} small weights are stored in {other} bits"
     if census.float_bytes > _TOLERATED * census.small_bytes:
         left = ", ".join(f"{count} {name}" for name, count in census.left.items())
         return (
@@ -142,11 +173,6 @@ def _integer_mismatch(precision: str, census: Census) -> str:
     return ""
 
 
-def _four_bit_mismatch(census: Census) -> str:
-    """MatMulNBits packs its weights in bytes; without it, 8-bit weights are not 4-bit ones."""
-    return "" if census.nodes.get("MatMulNBits") else "asked for int4, but the weights are stored in 8 bits"
-
-
 def precision_of(census: Census) -> str:
-    """The precision that a file shows of itself: int8, fp16 or fp32."""
-    return next((name for name in ("int8", "fp16") if not mismatch(name, census)), "fp32")
+    """The precision that a file shows of itself: int4, int8, fp16 or fp32."""
+    return next((name for name in ("int4", "int8", "fp16") if not mismatch(name, census)), "fp32")

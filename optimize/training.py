@@ -22,10 +22,12 @@ class TrainingConfig:
         optimizer: adam (decoupled weight decay), sgd or rmsprop.
         learning_rate: peak rate; it warms up over the first tenth of the steps and decays as a cosine to zero.
         epochs: passes over the training part.
+        max_steps: stop after so many steps, in the midst of an epoch if need be; None for whole epochs.
         batch_size: rows a step.
         weight_decay: L2 penalty (decoupled for adam).
         validation_share: share of the rows held out; 0 trains on all and never stops early.
-        patience: epochs without a better validation loss before stopping; the best weights are restored.
+        patience: epochs without a better validation loss before stopping; the best weights are restored, which are
+            those before the first step where none were better.
         clip: largest norm of the gradient.
         seed: of shuffling, dropout and the split.
         threads: compute threads.
@@ -41,66 +43,97 @@ class TrainingConfig:
     clip: float = 1.0
     seed: int = 0
     threads: int = 2
+    max_steps: int | None = None
 
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """Steps taken, mean training loss of each epoch, validation loss of each epoch (empty without a held-out part)."""
+    """Steps taken, mean training loss of each epoch, validation loss of each epoch (empty without a held-out part).
+
+    `untrained_loss` is the validation loss before the first step, None without a held-out part.
+    """
 
     steps: int
     losses: tuple[float, ...]
     validation_losses: tuple[float, ...]
+    untrained_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What is learnt: rows of inputs, and their labels, or a teacher's scores, or the next token."""
+
+    arrays: Arrays
+    labels: NDArray[np.int64] | None
+    teacher: Any | None
 
 
 def fit(
-    module: Any, arrays: Arrays, labels: NDArray[np.int64] | None, config: TrainingConfig, progress: Tell
+    module: Any,
+    arrays: Arrays,
+    labels: NDArray[np.int64] | None,
+    config: TrainingConfig,
+    progress: Tell,
+    teacher: Any | None = None,
 ) -> TrainingReport:
     """Fit a module in place: cross-entropy on labels, or, with `labels` None, on the next token of `input_ids`.
+
+    With a `teacher`, a module in evaluation mode, the loss is instead the Kullback-Leibler divergence of the module's
+    scores from the teacher's (Hinton and others, 2015, at temperature 1); labels are not looked at.
 
     `arrays` are named inputs whose first axis is the rows. The module ends in evaluation mode.
 
     Raises:
-        ConfigError: there are no rows, or the loss is no longer a finite number.
+        ConfigError: there are no rows to train on, or the loss is no longer a finite number.
     """
     import torch
 
     rows = len(next(iter(arrays.values())))
-    if rows == 0:
-        raise ConfigError("training needs at least one row of data")
-    torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
     random = np.random.default_rng(config.seed)
     order = random.permutation(rows)
     held = math.ceil(rows * config.validation_share) if config.validation_share else 0
     validation, training = order[:held], order[held:]
+    if not len(training):
+        raise ConfigError(f"training needs at least one row of data beside the {held} held out; given {rows}")
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    lesson = _Lesson(arrays, labels, teacher)
     steps = config.epochs * math.ceil(len(training) / config.batch_size)
+    steps = min(steps, config.max_steps or steps)
     optimizer = _optimizer(module, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     losses: list[float] = []
     validated: list[float] = []
-    best: dict[str, Any] = {}
+    lowest = untrained = _validate(module, lesson, validation, config) if held else None
+    best = _state(module) if held else {}
     done = 0
-    for _ in range(config.epochs):
+    while done < steps:
         module.train()
-        total = 0.0
-        shuffled = random.permutation(training)
-        for start in range(0, len(shuffled), config.batch_size):
-            loss = _step(module, _batch(arrays, labels, shuffled[start : start + config.batch_size]), optimizer, config)
+        epoch: list[float] = []
+        for part in _parts(random.permutation(training), config.batch_size)[: steps - done]:
+            epoch.append(_step(module, lesson, part, optimizer, config))
             schedule.step()
-            total += loss
             done += 1
-            progress(done / steps, f"loss {loss:.3f}")
-        losses.append(total / math.ceil(len(training) / config.batch_size))
-        if held:
-            validated.append(_validate(module, arrays, labels, validation, config))
-            if validated[-1] == min(validated):
-                best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-            elif len(validated) - 1 - validated.index(min(validated)) >= config.patience:
+            progress(done / steps, f"loss {epoch[-1]:.3f}")
+        losses.append(sum(epoch) / len(epoch))
+        if lowest is not None:
+            validated.append(_validate(module, lesson, validation, config))
+            if validated[-1] <= lowest:
+                lowest, best = validated[-1], _state(module)
+            if len(validated) - 1 - validated.index(min(validated)) >= config.patience:
                 break
     if best:
         module.load_state_dict(best)
     module.eval()
-    return TrainingReport(done, tuple(losses), tuple(validated))
+    return TrainingReport(done, tuple(losses), tuple(validated), untrained)
+
+
+def _state(module: Any) -> dict[str, Any]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def _parts(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def _optimizer(module: Any, config: TrainingConfig) -> Any:
@@ -121,29 +154,56 @@ def _rate(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def _batch(arrays: Arrays, labels: NDArray[np.int64] | None, rows: NDArray[np.int64]) -> tuple[dict[str, Any], Any]:
+def _loss(module: Any, lesson: _Lesson, rows: NDArray[np.int64]) -> Any:
+    """Divergence from the teacher, or cross-entropy of the class scores or of the next token."""
     import torch
 
-    inputs = {name: torch.from_numpy(np.ascontiguousarray(array[rows])) for name, array in arrays.items()}
-    return inputs, None if labels is None else torch.from_numpy(labels[rows])
+    inputs = {name: torch.from_numpy(np.ascontiguousarray(array[rows])) for name, array in lesson.arrays.items()}
+    scores = scores_of(module(**inputs))
+    if lesson.teacher is not None:
+        with torch.no_grad():
+            wanted = scores_of(lesson.teacher(**inputs))
+        return divergence(scores, wanted, inputs.get("attention_mask"))
+    if lesson.labels is not None:
+        return torch.nn.functional.cross_entropy(scores, torch.from_numpy(lesson.labels[rows]))
+    return next_token_loss(scores, inputs["input_ids"])
 
 
-def _loss(module: Any, inputs: dict[str, Any], labels: Any) -> Any:
-    """Cross-entropy of the class scores, or of the next token."""
-    import torch
-
-    outputs = module(**inputs)
+def scores_of(outputs: Any) -> Any:
+    """The scores among a module's outputs: `.logits`, else the first of a mapping or tuple, else the outputs."""
     scores = getattr(outputs, "logits", outputs)
-    if labels is not None:
-        return torch.nn.functional.cross_entropy(scores, labels)
-    return torch.nn.functional.cross_entropy(scores[:, :-1].flatten(0, 1), inputs["input_ids"][:, 1:].flatten())
+    if isinstance(scores, Mapping):
+        return next(iter(scores.values()))
+    return scores[0] if isinstance(scores, tuple | list) else scores
 
 
-def _step(module: Any, batch: tuple[dict[str, Any], Any], optimizer: Any, config: TrainingConfig) -> float:
+def next_token_loss(scores: Any, ids: Any) -> Any:
+    """Mean cross-entropy of each token after the first, given those before it."""
+    import torch
+
+    return torch.nn.functional.cross_entropy(scores[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+
+
+def divergence(scores: Any, wanted: Any, mask: Any | None = None) -> Any:
+    """Mean Kullback-Leibler divergence of softmax(scores) from softmax(wanted), in nats.
+
+    Shapes are (rows, classes), or (rows, positions, vocabulary), where positions that the mask leaves out do not count.
+    A single score a row has no softmax: there it is the mean squared difference.
+    """
+    import torch
+
+    if scores.ndim == 1 or scores.shape[-1] == 1:
+        return torch.nn.functional.mse_loss(scores, wanted)
+    logs, targets = (torch.log_softmax(each, dim=-1) for each in (scores, wanted))
+    each = torch.nn.functional.kl_div(logs, targets, reduction="none", log_target=True).sum(dim=-1)
+    return each[mask.bool()].mean() if mask is not None and mask.shape == each.shape else each.mean()
+
+
+def _step(module: Any, lesson: _Lesson, rows: NDArray[np.int64], optimizer: Any, config: TrainingConfig) -> float:
     import torch
 
     optimizer.zero_grad()
-    loss = _loss(module, *batch)
+    loss = _loss(module, lesson, rows)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(module.parameters(), config.clip)
     optimizer.step()
@@ -153,15 +213,10 @@ def _step(module: Any, batch: tuple[dict[str, Any], Any], optimizer: Any, config
     return value
 
 
-def _validate(
-    module: Any, arrays: Arrays, labels: NDArray[np.int64] | None, rows: NDArray[np.int64], config: TrainingConfig
-) -> float:
+def _validate(module: Any, lesson: _Lesson, rows: NDArray[np.int64], config: TrainingConfig) -> float:
     import torch
 
     module.eval()
-    total = 0.0
     with torch.no_grad():
-        for start in range(0, len(rows), config.batch_size):
-            part = rows[start : start + config.batch_size]
-            total += float(_loss(module, *_batch(arrays, labels, part))) * len(part)
+        total = sum(float(_loss(module, lesson, part)) * len(part) for part in _parts(rows, config.batch_size))
     return total / len(rows)

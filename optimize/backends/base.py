@@ -108,6 +108,8 @@ class Backend(Protocol):
     name: str
     form: Form
     precisions: tuple[str, ...]
+    calibrated: tuple[str, ...]
+    """The precisions whose default steps learn from calibration data."""
 
     def availability(self) -> Availability:
         """Say whether it can run here (cheaply: no model is loaded)."""

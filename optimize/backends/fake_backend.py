@@ -168,6 +168,7 @@ class FakeBackend:
     name = "fake"
     form = "fake"
     precisions = ("fp32", "fp16", "bf16", "int8", "int4")
+    calibrated: tuple[str, ...] = ()
 
     def availability(self) -> Availability:
         """Always usable."""

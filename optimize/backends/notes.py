@@ -24,6 +24,16 @@ def zeros_note(steps: tuple[StepConfig, ...]) -> str:
     return ""
 
 
+def weight_only_note(precision: str, steps: tuple[StepConfig, ...]) -> str:
+    """Where packed weights gain and where they do not; empty where no weight is packed."""
+    if precision != "int4" and all(step.use != "weight-only" for step in steps):
+        return ""
+    return (
+        "weight-only: gains where few rows share a reading of the weights (a generator's next token); "
+        "no gain expected here, or a loss, for a classifier's batches and long prompts"
+    )
+
+
 def joined(*notes: str) -> str:
     """The notes that say something, as one text."""
     return "; ".join(note for note in notes if note)

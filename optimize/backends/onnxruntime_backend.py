@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BuildError, ConfigError, InputError, NotAvailableYetError, UnavailableError, first_line
+from ..errors import BuildError, ConfigError, InputError, UnavailableError, first_line
 from ..model import Batch, CacheSpec, Form, Model, OnnxModel, Signature
 from ..onnx_audit import census_of, mismatch
 from ..onnx_files import external_files, read_valid
 from ..recipe import StepConfig, step_from_dict
 from .base import Audit, Availability, Opened, OpenOptions, sleep_until
-from .notes import half_precision_note, joined, zeros_note
+from .notes import half_precision_note, joined, weight_only_note, zeros_note
 
 _FILE = "model.onnx"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -109,7 +109,8 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
     form: Form = "onnx"
-    precisions = ("fp32", "fp16", "int8")
+    precisions = ("fp32", "fp16", "int8", "int4")
+    calibrated: tuple[str, ...] = ()
 
     def availability(self) -> Availability:
         """Usable where onnxruntime is installed."""
@@ -120,11 +121,10 @@ class OnnxRuntimeBackend:
         return Availability(usable=True, version=metadata.version(name) if name else "")
 
     def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
-        """Dynamic INT8 for int8, FP16 conversion for fp16; nothing for fp32.
+        """Dynamic INT8 for int8, weight-only INT4 for int4, FP16 conversion for fp16; nothing for fp32.
 
         Raises:
             ConfigError: the precision is one that ONNX Runtime does not compute in.
-            NotAvailableYetError: the precision is one that a later release builds.
         """
         del model
         if precision == "int8":
@@ -132,7 +132,7 @@ class OnnxRuntimeBackend:
         if precision == "fp16":
             return (step_from_dict({"use": "onnx-half-precision"}),)
         if precision == "int4":
-            raise NotAvailableYetError("onnxruntime int4 is not available yet in this release; use int8")
+            return (step_from_dict({"use": "weight-only", "bits": 4}),)
         if precision != "fp32":
             raise ConfigError(
                 f"ONNX Runtime has no {precision} kernels on a CPU. "
@@ -182,7 +182,7 @@ class OnnxRuntimeBackend:
 
     def note(self, precision: str, steps: tuple[StepConfig, ...]) -> str:
         """Where no gain is to be expected on this CPU."""
-        return joined(half_precision_note(precision), zeros_note(steps))
+        return joined(half_precision_note(precision), zeros_note(steps), weight_only_note(precision, steps))
 
 
 def make_session(path: Path, options: OpenOptions) -> Any:

@@ -1,52 +1,246 @@
-"""OpenVINO: found at run time; building for it is not part of this release."""
-
-# ruff: noqa: ARG002 - the seam gives arguments that a refusal does not look at
+"""OpenVINO on the CPU: an ONNX graph as OpenVINO's own files, one stream, in the precision of its weights or not at all."""
 
 import importlib.util
+import threading
+import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from ..errors import NotAvailableYetError
-from ..model import Form, Model, Signature
-from ..recipe import StepConfig
-from .base import Audit, Availability, Opened, OpenOptions
+import numpy as np
+from numpy.typing import NDArray
 
-_NOT_YET = "building for OpenVINO is not available yet in this release; use onnxruntime"
+from ..cpu import int8_target
+from ..errors import BuildError, ConfigError, InputError, NotAvailableYetError, UnavailableError
+from ..model import Batch, Form, Model, OnnxModel, Signature
+from ..no_telemetry import without_telemetry
+from ..openvino_audit import ir_census, ir_mismatch, weight_precision
+from ..recipe import StepConfig, step_from_dict
+from .base import Audit, Availability, Opened, OpenOptions, sleep_until
+from .notes import half_precision_note, joined, zeros_note
+
+_FILES = ("model.xml", "model.bin")
+_DEVICE = "CPU"
+_INSTALL = "pip install 'weighbridge[openvino]'"
+_STEPS = {"fp16": "onnx-half-precision", "bf16": "onnx-bf16-weights", "int8": "nncf-int8"}
+
+
+class OpenVinoPredictor:
+    """A compiled model on named arrays; each calling thread has an inference request of its own, for one serves one call.
+
+    The model has one stream, so that callers at once wait for each other as they do for one ONNX Runtime session's threads.
+    """
+
+    clock_ns: Callable[[], int] = staticmethod(time.perf_counter_ns)
+    sleep_until: Callable[[int], None] = staticmethod(sleep_until)
+
+    def __init__(self, compiled: Any, signature: Signature) -> None:
+        self._compiled = compiled
+        self._wanted = signature.outputs
+        self._dtypes = {port.get_any_name(): np.dtype(port.get_element_type().to_dtype()) for port in compiled.inputs}
+        self._requests = threading.local()
+
+    def load(self, batch: Batch) -> dict[str, NDArray[Any]]:
+        """Give each input the data type that the model wants; arrays that it does not take are left out.
+
+        Raises:
+            InputError: the batch lacks one of the model's inputs.
+        """
+        missing = [name for name in self._dtypes if name not in batch]
+        if missing:
+            raise InputError(f"the model's input '{missing[0]}' is not in the data; it has: {', '.join(batch)}")
+        return {name: np.ascontiguousarray(batch[name], dtype=dtype) for name, dtype in self._dtypes.items()}
+
+    def infer(self, tensors: dict[str, NDArray[Any]]) -> Any:
+        """Run the model once; inputs are taken where they lie, outputs are copied out of the request."""
+        return self._request().infer(tensors, share_inputs=True, share_outputs=False)
+
+    def arrays(self, outputs: Any) -> dict[str, NDArray[Any]]:
+        """Name the outputs, in the order of the signature; floats as float32."""
+        named = {name: array for port, array in outputs.items() for name in port.get_names()}
+        first = {port.get_any_name(): array for port, array in outputs.items()}
+        chosen = {name: named[name] for name in self._wanted if name in named} or first
+        return {name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in chosen.items()}
+
+    def close(self) -> None:
+        """Drop the compiled model and the requests."""
+        del self._compiled, self._requests
+
+    def _request(self) -> Any:
+        try:
+            return self._requests.own
+        except AttributeError:
+            self._requests.own = self._compiled.create_infer_request()
+            return self._requests.own
 
 
 class OpenVinoBackend:
-    """OpenVINO's runtime."""
+    """OpenVINO's CPU plugin."""
 
     name = "openvino"
     form: Form = "onnx"
     precisions = ("fp32", "bf16", "fp16", "int8")
+    calibrated: tuple[str, ...] = ("int8",)
 
     def availability(self) -> Availability:
-        """Not usable in this release; says so, and whether the package is there."""
+        """Usable where openvino is installed."""
         if importlib.util.find_spec("openvino") is None:
-            return Availability(usable=False, reason="openvino is not installed", remedy="pip install openvino")
-        return Availability(usable=False, reason=_NOT_YET, version=metadata.version("openvino"))
+            return Availability(usable=False, reason="openvino is not installed", remedy=_INSTALL)
+        return Availability(usable=True, version=metadata.version("openvino"))
 
     def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
-        """Refuse: nothing is built."""
-        raise NotAvailableYetError(_NOT_YET)
+        """NNCF's INT8 for int8, half-precision weights for fp16 and bf16; nothing for fp32.
+
+        Raises:
+            ConfigError: there is no such precision here.
+            NotAvailableYetError: the model is a generator.
+            UnavailableError: bf16, and this processor has no BF16 arithmetic.
+        """
+        _need_classifier(model.signature)
+        if precision not in self.precisions:
+            raise ConfigError(f"the openvino backend builds no {precision}. Allowed: {', '.join(self.precisions)}")
+        if precision == "bf16":
+            _need_bf16(without_telemetry("openvino").Core())
+        return (step_from_dict({"use": _STEPS[precision]}),) if precision in _STEPS else ()
 
     def build(self, model: Model, folder: Path) -> tuple[str, ...]:
-        """Refuse: nothing is built."""
-        raise NotAvailableYetError(_NOT_YET)
+        """Convert the ONNX graph; weights keep their types.
+
+        Raises:
+            BuildError: the model is no ONNX file, or OpenVINO cannot convert it.
+            NotAvailableYetError: the model is a generator.
+        """
+        if not isinstance(model, OnnxModel):
+            raise BuildError("the openvino backend builds from ONNX models only; export the module first")
+        _need_classifier(model.signature)
+        openvino = without_telemetry("openvino")
+        converted = _read(openvino.Core(), model.path)
+        openvino.save_model(converted, str(folder / _FILES[0]), compress_to_fp16=False)
+        return _FILES
 
     def open(self, folder: Path, files: tuple[str, ...], signature: Signature, options: OpenOptions) -> Opened:
-        """Refuse: nothing is opened."""
-        raise NotAvailableYetError(_NOT_YET)
+        """Compile for the CPU, with as many threads as were asked for.
+
+        Raises:
+            NotAvailableYetError: the model is a generator.
+            BuildError, ConfigError, UnavailableError: see `compile_ir`.
+        """
+        _need_classifier(signature)
+        _, compiled = compile_ir(folder / files[0], options)
+        return OpenVinoPredictor(compiled, signature)
 
     def audit(self, folder: Path, files: tuple[str, ...], precision: str) -> Audit:
-        """Refuse: nothing is audited."""
-        raise NotAvailableYetError(_NOT_YET)
+        """Read operators and weights from the IR, and from the compiled model in what precision its layers run."""
+        model, compiled = compile_ir(folder / files[0], OpenOptions())
+        census = ir_census(model, compiled)
+        reason = ir_mismatch(precision, census)
+        return Audit(
+            ok=not reason,
+            reason=reason,
+            nodes={**census.operators, **census.ran},
+            weight_bytes=census.weight_bytes,
+            parameters=census.parameters,
+            sparsity=census.sparsity,
+            providers=tuple(compiled.get_property("EXECUTION_DEVICES")),
+        )
 
     def note(self, precision: str, steps: tuple[StepConfig, ...]) -> str:
-        """Nothing to say of what is not built."""
-        del precision, steps
-        return ""
+        """Where no gain is to be expected on this CPU."""
+        return joined(half_precision_note(precision), zeros_note(steps), _int8_note(precision))
+
+
+def compile_ir(path: Path, options: OpenOptions) -> tuple[Any, Any]:
+    """Read OpenVINO's files and compile them for the CPU; returns the model and the compiled model.
+
+    The model computes in the type of its floating-point weights. On processors that have no FP16 arithmetic FP16 weights are
+    computed with in FP32, as ONNX Runtime does; of BF16 no such stand-in is taken.
+
+    Raises:
+        BuildError: OpenVINO refuses the files, or takes another device, precision or number of threads than asked for.
+        ConfigError: another provider than the CPU was asked for.
+        UnavailableError: the weights are BF16, and this processor has no BF16 arithmetic.
+    """
+    if options.provider not in (None, "cpu"):
+        raise ConfigError(f"the openvino backend has no provider '{options.provider}'. Allowed: cpu")
+    core = without_telemetry("openvino").Core()
+    model = _read(core, path)
+    settings = _settings(core, weight_precision(model), options.threads)
+    try:
+        compiled = core.compile_model(model, _DEVICE, settings)
+    except RuntimeError as error:
+        raise BuildError(f"OpenVINO refuses {path.name}: {_last_line(error)}") from error
+    _need_as_asked(compiled, settings)
+    return model, compiled
+
+
+def _settings(core: Any, weights: str, threads: int) -> dict[str, Any]:
+    """How the plugin is asked to run: latency first, in one stream, no thread bound to a core of its own."""
+    if weights == "bf16":
+        _need_bf16(core)
+    if weights == "f16" and "FP16" not in _capabilities(core):
+        weights = "f32"
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": weights,
+        "ENABLE_CPU_PINNING": False,
+        "ENABLE_HYPER_THREADING": True,
+    }
+
+
+def _capabilities(core: Any) -> list[str]:
+    return list(core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
+
+
+def _need_bf16(core: Any) -> None:
+    if "BF16" not in _capabilities(core):
+        raise UnavailableError(
+            f"this processor has no BF16 arithmetic (OpenVINO finds {', '.join(_capabilities(core))}), so OpenVINO would "
+            "silently compute in FP32. To make it available: a processor with AVX512-BF16 or AMX"
+        )
+
+
+def _need_as_asked(compiled: Any, settings: dict[str, Any]) -> None:
+    """Refuse a silent fall-back: the plugin takes what it cannot do as a mere hint."""
+    precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    threads = compiled.get_property("INFERENCE_NUM_THREADS")
+    devices = list(compiled.get_property("EXECUTION_DEVICES"))
+    asked = (settings["INFERENCE_PRECISION_HINT"], settings["INFERENCE_NUM_THREADS"], [_DEVICE])
+    if (precision, threads, devices) != asked:
+        raise BuildError(
+            f"asked OpenVINO for {asked[0]} on {asked[1]} threads of the CPU, but it silently fell back to "
+            f"{precision} on {threads} threads of {', '.join(devices)}"
+        )
+
+
+def _int8_note(precision: str) -> str:
+    if precision == "int8" and int8_target() == "x86":
+        return (
+            "no gain expected here: this CPU has no VNNI, without which OpenVINO's INT8 takes about as long as its FP32"
+        )
+    return ""
+
+
+def _need_classifier(signature: Signature) -> None:
+    if signature.kind == "decoder":
+        raise NotAvailableYetError(
+            "generators on OpenVINO are not available yet in this release; use onnxruntime or torch for them"
+        )
+
+
+def _read(core: Any, path: Path) -> Any:
+    try:
+        return core.read_model(str(path))
+    except RuntimeError as error:
+        raise BuildError(f"OpenVINO cannot read {path.name}: {_last_line(error)}") from error
+
+
+def _last_line(error: RuntimeError) -> str:
+    """What OpenVINO complains of: the last line of its text, after where in its sources it was found."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
 
 
 BACKEND = OpenVinoBackend()

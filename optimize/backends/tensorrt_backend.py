@@ -33,6 +33,7 @@ class TensorRtBackend:
     name = "tensorrt"
     form: Form = "onnx"
     precisions = ("fp32", "fp16", "int8")
+    calibrated: tuple[str, ...] = ()
 
     def availability(self) -> Availability:
         """Why TensorRT cannot run here: not installed, libraries missing, no driver, no device, builder failed."""

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BuildError, ConfigError, InputError, NotAvailableYetError, UnavailableError, first_line
-from ..factory import load_weights, make_module
+from ..factory import fill, make_module
 from ..files import write_json
-from ..loading import takes_by_name
+from ..loading import pruned_module, takes_by_name
 from ..model import Batch, Form, Model, Signature, TorchModel
+from ..pruning_plan import PLAN, write_plan
 from ..quiet import quiet
 from ..recipe import StepConfig, step_from_dict
 from ..source import Source
@@ -146,6 +147,7 @@ class TorchBackend:
     name = "torch"
     form: Form = "module"
     precisions = ("fp32", "fp16", "bf16", "int8")
+    calibrated: tuple[str, ...] = ()
 
     def availability(self) -> Availability:
         """Usable where torch is installed."""
@@ -167,7 +169,9 @@ class TorchBackend:
         raise NotAvailableYetError(f"torch {precision} is not available yet in this release; use onnxruntime int8")
 
     def build(self, model: Model, folder: Path) -> tuple[str, ...]:
-        """Save a transformers folder, or the factory's reference and its weights.
+        """Save a transformers folder, or the factory's reference and its weights; beside them the structural changes.
+
+        A transformers folder's config stays that of the architecture before the changes, from which it is made again.
 
         Raises:
             ConfigError: the model is no torch module.
@@ -182,6 +186,8 @@ class TorchBackend:
         if model.source.kind == "transformers":
             with quiet():
                 model.module.save_pretrained(folder)
+            if model.changes:
+                write_plan(folder, model.changes)
             return (_WEIGHTS, *sorted(path.name for path in folder.iterdir() if path.name != _WEIGHTS))
         from safetensors.torch import save_model
 
@@ -238,7 +244,9 @@ def _made_again(folder: Path, files: tuple[str, ...]) -> Any:
         InputError: the files are damaged, or the factory no longer makes the architecture that was saved.
         BuildError: the architecture was changed in a way that this release does not know.
     """
-    return _from_factory(folder) if _ARCHITECTURE in files else _from_folder(folder)
+    if _ARCHITECTURE in files:
+        return _from_factory(folder)
+    return pruned_module(folder) if PLAN in files else _from_folder(folder)
 
 
 def _from_folder(folder: Path) -> Any:
@@ -254,27 +262,9 @@ def _from_folder(folder: Path) -> Any:
 
 
 def _from_factory(folder: Path) -> Any:
-    from safetensors.torch import load_file
-
     facts = json.loads((folder / _ARCHITECTURE).read_text(encoding="utf-8"))
     source = Source.from_dict({**facts["source"], "weights": None})
-    module = make_module(source)
-    for change in facts["changes"]:
-        module = _replay(module, change)
-    saved = load_file(str(folder / _WEIGHTS))
-    for name, tensor in module.state_dict(keep_vars=True).items():
-        if name in saved:
-            tensor.data = tensor.data.to(saved[name].dtype)
-    load_weights(module, folder / _WEIGHTS, source.reference)
-    return module
-
-
-def _replay(module: Any, change: dict[str, Any]) -> Any:
-    """Make one structural change again; this release makes none."""
-    raise BuildError(
-        f"unknown structural change {change.get('kind')!r} of a {type(module).__name__}; "
-        "this artifact was built by a later release: build it again"
-    )
+    return fill(make_module(source), facts["changes"], folder / _WEIGHTS, source.reference)
 
 
 @dataclass

@@ -36,7 +36,9 @@ class Technique:
         apply: (model, config, examples, folder) -> StepResult; new files go into `folder`. Raises BuildError where the
             technique does not fit the model and ConfigError where it lacks something that the user can give.
         exact: True where outputs may differ by rounding only, False where accuracy is traded.
-        needs_calibration: True where it cannot work without calibration data.
+        needs_calibration: whether it cannot work without calibration data; a function of the config where that decides.
+        quantizes: True where it turns weights into integers: a recipe does that once.
+        excludes: names of techniques that it cannot be combined with, before it or after it.
     """
 
     name: str
@@ -44,7 +46,9 @@ class Technique:
     form: Form
     apply: Callable[[Model, Any, Examples, Path], StepResult]
     exact: bool = False
-    needs_calibration: bool = False
+    needs_calibration: bool | Callable[[Any], bool] = False
+    quantizes: bool = False
+    excludes: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -68,3 +72,21 @@ def technique(name: str) -> Technique:
     if name not in _techniques():
         raise ConfigError(one_of("technique", name, technique_names()))
     return _techniques()[name]
+
+
+def clash(first: StepConfig, second: StepConfig) -> str:
+    """Why a step cannot come after another in a recipe; empty where it can."""
+    one, other = technique(first.use), technique(second.use)
+    if one.quantizes and other.quantizes:
+        reason = "both quantize weights, and weights are quantized once"
+    elif other.name in one.excludes or one.name in other.excludes:
+        reason = "it cannot change what that one leaves"
+    else:
+        return ""
+    return f"step '{other.name}' cannot follow step '{one.name}': {reason}; leave one of them out"
+
+
+def calibrates(step: StepConfig) -> bool:
+    """Whether a step, as it is configured, learns from calibration data."""
+    needs = technique(step.use).needs_calibration
+    return needs(step) if callable(needs) else needs

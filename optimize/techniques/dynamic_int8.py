@@ -125,4 +125,6 @@ def _listed(nodes: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in nodes.items())
 
 
-TECHNIQUE = Technique("dynamic-int8", DynamicInt8, "onnx", apply)
+TECHNIQUE = Technique(
+    "dynamic-int8", DynamicInt8, "onnx", apply, quantizes=True, excludes=("half-precision", "onnx-half-precision")
+)

@@ -56,4 +56,6 @@ def _converted(graph: Any, keep_fp32: tuple[str, ...]) -> Any:
     return converted
 
 
-TECHNIQUE = Technique("onnx-half-precision", OnnxHalfPrecision, "onnx", apply)
+TECHNIQUE = Technique(
+    "onnx-half-precision", OnnxHalfPrecision, "onnx", apply, excludes=("half-precision", "onnx-half-precision")
+)

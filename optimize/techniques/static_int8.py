@@ -172,4 +172,4 @@ def _quantized_nodes(graph: Any) -> dict[str, int]:
     return {name: found.count(name) for name in _OP_TYPES if name in found}
 
 
-TECHNIQUE = Technique("static-int8", StaticInt8, "onnx", apply, needs_calibration=True)
+TECHNIQUE = Technique("static-int8", StaticInt8, "onnx", apply, needs_calibration=True, quantizes=True)

@@ -16,8 +16,10 @@ from weighbridge.optimize.cache import ArtifactCache
 from weighbridge.optimize.errors import BuildError, InputError, UnavailableError
 from weighbridge.optimize.files import sha256_of_file
 from weighbridge.optimize.loading import describe
-from weighbridge.optimize.model import Examples
+from weighbridge.optimize.model import Examples, OnnxModel, Signature
+from weighbridge.optimize.recipe import step_from_dict
 from weighbridge.optimize.source import Source
+from weighbridge.optimize.techniques import technique
 
 Get = Callable[[str], Any]
 
@@ -55,6 +57,20 @@ def test_an_artifact_is_copied_as_it_is(onnx_model: Get, probes: dict[str, Any],
     assert variant.manifest.steps == ()
     assert list(variant.manifest.recipe) == ["artifact"]
     variant.open().close()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_packed_weights_tell_their_precision(
+    tmp_path: Path, cache: ArtifactCache, probes: dict[str, Any], bits: int
+) -> None:
+    """Of an artifact that nothing is said of, the audit finds whether its weights are packed in 4 or in 8 bits."""
+    given = OnnxModel(linear(tmp_path / "m.onnx", WEIGHT, [0] * 4), Signature("classifier", (), ("y",)))
+    step = step_from_dict({"use": "weight-only", "bits": bits})
+    packed = technique("weight-only").apply(given, step, Examples(()), cache.root.parent).model
+    assert isinstance(packed, OnnxModel)
+    manifest = adopt(packed.path, "onnxruntime", None, examples=Examples(probes["mlp"]), cache=cache).manifest
+    assert manifest.precision == f"int{bits}"
+    assert manifest.parameters == 28
 
 
 def test_an_artifact_is_taken_once(onnx_model: Get, probes: dict[str, Any], cache: ArtifactCache) -> None:

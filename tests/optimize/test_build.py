@@ -86,6 +86,8 @@ FAKE = Examples(({"x": np.array([[0, 0], [1, 1], [2, 2]], np.float32)},))
         ("gpt2", "torch", "bf16", ["half-precision"]),
         ("gpt2", "onnxruntime", "int8", ["export", "dynamic-int8"]),
         ("bert", "onnxruntime", "int8", ["export", "dynamic-int8"]),
+        ("mlp", "onnxruntime", "int4", ["export", "weight-only"]),
+        ("gpt2", "onnxruntime", "int4", ["export", "weight-only"]),
     ],
 )
 def test_a_precision_alone_takes_the_backends_steps(
@@ -173,12 +175,81 @@ def test_steps_stack_in_the_recipes_order(build: Build) -> None:
     assert variant.manifest.audit.nodes["MatMulInteger"] == 2
 
 
+def test_zeros_stay_zeros_among_packed_weights(build: Build) -> None:
+    """Pruned first and packed in 4 bits then, a fifth of the weights is still exactly zero."""
+    manifest = build("mlp", "onnxruntime", "int4", PRUNE, {"use": "weight-only"}).manifest
+    assert [step.step["use"] for step in manifest.steps] == ["magnitude-pruning", "export", "weight-only"]
+    assert manifest.sparsity > 0.15
+    assert manifest.audit.weight_bytes["int4"] == (16 + 4) * 32 // 2
+
+
 def test_a_pruned_export_is_shared_too(build: Build, own: ArtifactCache) -> None:
     """The FP32 variant with the same steps on the module is what the quantized one goes on from."""
     build("mlp", "onnxruntime", "int8", PRUNE, DYNAMIC, cache=own)
     told: list[str] = []
     build("mlp", "onnxruntime", "fp32", PRUNE, cache=own, progress=told.append)
     assert told == []
+
+
+ON_GRAPHS = {
+    "dynamic-int8": DYNAMIC,
+    "static-int8": STATIC,
+    "weight-only": {"use": "weight-only", "bits": 8},
+    "onnx-half-precision": {"use": "onnx-half-precision"},
+}
+STACKING = {
+    ("static-int8", "onnx-half-precision"),
+    ("weight-only", "onnx-half-precision"),
+    ("onnx-half-precision", "static-int8"),
+    ("onnx-half-precision", "weight-only"),
+}
+
+
+@pytest.mark.parametrize("first", ON_GRAPHS)
+@pytest.mark.parametrize("second", ON_GRAPHS)
+def test_two_steps_on_graphs_stack_or_are_refused_before_building(
+    build: Build, own: ArtifactCache, first: str, second: str
+) -> None:
+    """Of each ordered pair of steps on graphs, both are applied and pass the audit, or it is said that they cannot stack."""
+    steps = ON_GRAPHS[first], ON_GRAPHS[second]
+    if (first, second) in STACKING:
+        manifest = build("mlp", "onnxruntime", "int8", *steps).manifest
+        assert [step.step["use"] for step in manifest.steps] == ["export", first, second]
+        return
+    told: list[str] = []
+    quantized = "onnx-half-precision" not in (first, second)
+    reason = "both quantize weights" if quantized else "it cannot change what that one leaves"
+    with pytest.raises(
+        ConfigError, match=f"step '{second}' cannot follow step '{first}': {reason}.*; leave one of them out"
+    ):
+        build("mlp", "onnxruntime", "int8", *steps, cache=own, progress=told.append)
+    assert told == []
+    assert not own.root.exists()
+
+
+def test_steps_need_not_be_neighbours_to_clash(build: Build) -> None:
+    """Weights quantized first and last are quantized twice, whatever stands between."""
+    steps = ON_GRAPHS["weight-only"], ON_GRAPHS["onnx-half-precision"], STATIC
+    with pytest.raises(ConfigError, match="step 'static-int8' cannot follow step 'weight-only'"):
+        build("mlp", "onnxruntime", "int8", *steps)
+
+
+def test_a_half_precision_module_is_not_quantized_dynamically(build: Build) -> None:
+    """FP16 weights, on the module or on the graph, are what dynamic INT8 cannot change; pruning before it is no matter."""
+    half = {"use": "half-precision", "dtype": "fp16"}
+    with pytest.raises(ConfigError, match="step 'dynamic-int8' cannot follow step 'half-precision': it cannot change"):
+        build("mlp", "onnxruntime", "int8", PRUNE, half, DYNAMIC)
+
+
+@pytest.mark.parametrize(("bits", "precision"), [(4, "int8"), (8, "int4")])
+def test_weights_of_other_bits_than_the_name_says_are_refused(
+    build: Build, own: ArtifactCache, bits: int, precision: str
+) -> None:
+    """A recipe that is called int8 and packs 4-bit weights, or the other way round, is not what its name says."""
+    words = f"asked for {precision}, but 160 of 160 small weights are stored in {bits} bits"
+    with pytest.raises(BuildError, match=words):
+        build("mlp", "onnxruntime", precision, {"use": "weight-only", "bits": bits}, cache=own)
+    assert build("mlp", "onnxruntime", f"int{bits}", {"use": "weight-only", "bits": bits}).manifest.parameters == 180
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,14 @@ FP32 = Census(
     integer_nodes=0,
     left={"MatMul": 2},
     small_bytes=0,
+    four_bit=0,
+    eight_bit=0,
     float_bytes=800,
 )
-INT8 = replace(FP32, integer_nodes=2, left={}, small_bytes=200, float_bytes=0, weight_bytes={"int8": 200})
+INT8 = replace(
+    FP32, integer_nodes=2, left={}, small_bytes=200, eight_bit=200, float_bytes=0, weight_bytes={"int8": 200}
+)
+INT4 = replace(INT8, small_bytes=100, four_bit=200, eight_bit=0, weight_bytes={"int4": 100})
 FP16 = replace(FP32, weight_bytes={"float16": 400, "float32": 8})
 
 
@@ -46,9 +51,15 @@ FP16 = replace(FP32, weight_bytes={"float16": 400, "float32": 8})
             replace(INT8, left={"LSTM": 1}, float_bytes=801),
             r"801 bytes against 200 in 8 bits .* left: 1 LSTM\)",
         ),
-        ("int4", INT8, "asked for int4, but the weights are stored in 8 bits"),
-        ("int4", replace(INT8, nodes={"MatMulNBits": 2}, weight_bytes={"uint8": 200}), ""),
-        ("int4", replace(INT8, weight_bytes={"int4": 100}), ""),
+        ("int4", INT4, ""),
+        ("int4", FP32, "asked for int4, but no node computes in integers; left in floating point: 2 MatMul"),
+        ("int4", INT8, "asked for int4, but 200 of 200 small weights are stored in 8 bits"),
+        ("int8", INT4, "asked for int8, but 200 of 200 small weights are stored in 4 bits"),
+        ("int4", replace(INT4, eight_bit=200), ""),
+        ("int4", replace(INT4, eight_bit=201), "asked for int4, but 201 of 401 small weights are stored in 8 bits"),
+        ("int8", replace(INT8, four_bit=201), "asked for int8, but 201 of 401 small weights are stored in 4 bits"),
+        ("int4", replace(INT4, float_bytes=401), "asked for int4, but most weights .* are still floating point"),
+        ("fp32", INT4, "asked for fp32, but 2 nodes compute in integers"),
     ],
 )
 def test_a_file_must_be_what_its_precision_says(precision: str, census: Census, reason: str) -> None:
@@ -60,7 +71,7 @@ def test_a_file_must_be_what_its_precision_says(precision: str, census: Census, 
     assert re.search(reason, found)
 
 
-@pytest.mark.parametrize(("census", "expected"), [(FP32, "fp32"), (FP16, "fp16"), (INT8, "int8")])
+@pytest.mark.parametrize(("census", "expected"), [(FP32, "fp32"), (FP16, "fp16"), (INT8, "int8"), (INT4, "int4")])
 def test_a_file_shows_its_precision(census: Census, expected: str) -> None:
     """The precision of an existing artifact is read from itself."""
     assert precision_of(census) == expected

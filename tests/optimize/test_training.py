@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from weighbridge.optimize.errors import ConfigError
-from weighbridge.optimize.training import TrainingConfig, fit
+from weighbridge.optimize.training import TrainingConfig, divergence, fit
 
 RANDOM = np.random.default_rng(0)
 POINTS = RANDOM.standard_normal((200, 2)).astype(np.float32)
@@ -100,3 +100,48 @@ def test_no_rows_and_a_diverging_loss_are_refused() -> None:
         fit(network(), {"input": POINTS[:0]}, SIDES[:0], TrainingConfig(), silent)
     with pytest.raises(ConfigError, match="lower learning_rate"):
         fit(network(), {"input": POINTS * np.float32("inf")}, SIDES, TrainingConfig(), silent)
+
+
+def test_steps_are_capped_within_an_epoch() -> None:
+    """`max_steps` stops in the midst of an epoch, which is validated all the same; the rate has decayed by then."""
+    config = TrainingConfig(epochs=9, max_steps=8, validation_share=0.2, patience=9)
+    report = fit(network(), {"input": POINTS}, SIDES, config, silent)
+    assert report.steps == 8
+    assert len(report.losses) == len(report.validation_losses) == 2
+
+
+def test_training_that_only_harms_leaves_the_weights() -> None:
+    """Where no epoch is better on the held-out part than the start, the weights are those before the first step."""
+    module = network()
+    fit(module, {"input": POINTS}, SIDES, TrainingConfig(learning_rate=1e-2, epochs=40), silent)
+    before = [parameter.detach().clone() for parameter in module.parameters()]
+    config = TrainingConfig("sgd", learning_rate=1e3, epochs=3, validation_share=0.5, batch_size=1)
+    report = fit(module, {"input": POINTS}, SIDES, config, silent)
+    assert report.untrained_loss is not None
+    assert min(report.validation_losses) > report.untrained_loss
+    assert all(torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))
+
+
+def test_a_pupil_learns_its_teachers_scores() -> None:
+    """With a teacher and no labels the module comes to answer as the teacher, which is not changed."""
+    teacher, pupil = network(1).eval(), network(2)
+    weights = [parameter.detach().clone() for parameter in teacher.parameters()]
+    config = TrainingConfig(learning_rate=2e-2, epochs=20)
+    report = fit(pupil, {"input": POINTS}, None, config, silent, teacher)
+    assert report.losses[-1] < 0.05 * report.losses[0]
+    assert all(torch.equal(old, new) for old, new in zip(weights, teacher.parameters(), strict=True))
+    with torch.no_grad():
+        answers = [module(torch.from_numpy(POINTS)).argmax(dim=1) for module in (teacher, pupil)]
+    assert float((answers[0] == answers[1]).float().mean()) > 0.95
+
+
+def test_divergence_is_the_published_formula() -> None:
+    """The sum of p log(p / q) by hand, in the mean over rows; padding does not count; single scores differ squared."""
+    wanted, scores = RANDOM.standard_normal((2, 3, 4)), RANDOM.standard_normal((2, 3, 4))
+    p, q = (np.exp(each) / np.exp(each).sum(axis=-1, keepdims=True) for each in (wanted, scores))
+    each = (p * np.log(p / q)).sum(axis=-1)
+    mask = np.array([[1, 1, 0], [1, 1, 1]])
+    given = torch.from_numpy(scores), torch.from_numpy(wanted)
+    assert float(divergence(*given)) == pytest.approx(each.mean())
+    assert float(divergence(*given, torch.from_numpy(mask))) == pytest.approx(each[mask == 1].mean())
+    assert float(divergence(torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [2.0]]))) == pytest.approx(2.0)

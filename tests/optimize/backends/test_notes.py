@@ -31,6 +31,21 @@ def test_half_precision_gains_only_where_the_processor_computes_in_it(
     assert note.startswith("no gain expected here: " if words else "")
 
 
+@pytest.mark.parametrize(
+    ("precision", "steps", "said"),
+    [
+        ("int4", (), True),
+        ("int8", ({"use": "weight-only", "bits": 8},), True),
+        ("int8", ({"use": "dynamic-int8"},), False),
+        ("fp32", (), False),
+    ],
+)
+def test_packed_rows_say_on_what_they_gain(precision: str, steps: tuple[dict[str, object], ...], said: bool) -> None:
+    """A row with packed weights, built or taken as it is, says that generators gain and batches do not."""
+    note = backend("onnxruntime").note(precision, tuple(step_from_dict(step) for step in steps))
+    assert ("gains where few rows share a reading of the weights" in note) == said
+
+
 @pytest.mark.parametrize("name", ["torch", "onnxruntime"])
 def test_pruned_and_half_rows_carry_both_notes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A row that is pruned and in FP16 says of each that nothing is gained; a plain row says nothing."""

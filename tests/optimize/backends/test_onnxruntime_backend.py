@@ -13,7 +13,7 @@ from weighbridge.optimize.backends import onnxruntime_backend
 from weighbridge.optimize.backends.base import OpenOptions
 from weighbridge.optimize.backends.onnxruntime_backend import BACKEND, make_session
 from weighbridge.optimize.backends.torch_backend import open_in_memory
-from weighbridge.optimize.errors import BuildError, ConfigError, InputError, NotAvailableYetError, UnavailableError
+from weighbridge.optimize.errors import BuildError, ConfigError, InputError, UnavailableError
 from weighbridge.optimize.model import OnnxModel
 from weighbridge.optimize.onnx_files import read_signature
 
@@ -201,15 +201,15 @@ def test_a_module_must_be_exported_first(torch_model: Get, tmp_path: Path) -> No
 
 
 def test_default_steps_follow_from_the_precision(onnx_model: Get) -> None:
-    """fp32 needs no step; int8 and fp16 have their technique; what the runtime cannot compute in is said."""
+    """fp32 needs no step; int8, int4 and fp16 have their technique; what the runtime cannot compute in is said."""
     model = onnx_model("mlp")
     assert BACKEND.default_steps("fp32", model) == ()
     assert [step.use for step in BACKEND.default_steps("int8", model)] == ["dynamic-int8"]
     assert [step.use for step in BACKEND.default_steps("fp16", model)] == ["onnx-half-precision"]
     with pytest.raises(ConfigError, match=r"ONNX Runtime has no bf16 kernels on a CPU.*for bf16 use backend torch"):
         BACKEND.default_steps("bf16", model)
-    with pytest.raises(NotAvailableYetError, match="onnxruntime int4 is not available yet in this release; use int8"):
-        BACKEND.default_steps("int4", model)
+    (int4,) = BACKEND.default_steps("int4", model)
+    assert (int4.use, int4.to_dict()["bits"]) == ("weight-only", 4)
 
 
 def test_availability_needs_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
