@@ -88,8 +88,10 @@ def refined(plan: Plan, first: Replicate) -> Plan:
     """Give each shape the rounds that its noise asks for, as the first replicate shows it and the budget allows.
 
     A replicate's ratio need not be known better than equal processes differ (0.5 %). What decides is how the rounds scatter,
-    never where they lie, so that no verdict is drawn to one side.
+    never where they lie, so that no verdict is drawn to one side. A plan of a single look is a fast one, and stays so.
     """
+    if plan.replicates <= LOOKS[0]:
+        return plan
     affordable = (
         plan.max_seconds / (plan.replicates * plan.seconds_per_replicate) if plan.seconds_per_replicate else 1.0
     )

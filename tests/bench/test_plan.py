@@ -106,6 +106,12 @@ def test_the_budget_bounds_the_rounds_of_a_noisy_machine() -> None:
     assert refined(plan_for(9.36), wild).shapes[0].rounds == 15
 
 
+def test_a_plan_of_one_look_stays_fast() -> None:
+    """Four replicates are a fast look: noise buys no more rounds there."""
+    fast = make_plan([SHAPE], {KEY: [1.0, 1.0]}, max_seconds=600, looks=1)
+    assert refined(fast, replicate([1.0, 1.3, 1 / 1.3])) == fast
+
+
 def test_one_variant_alone_changes_no_plan() -> None:
     """Without a second variant there is no ratio to be noisy."""
     recorder = Recorder(1)
