@@ -7,7 +7,7 @@ import numpy as np
 WIDTH = 128
 BATCH = 64
 LAYERS = 40
-"""About 1.5 ms a call on one core of a 2020s server."""
+"""About a millisecond a call on one core."""
 
 
 def write_probe(path: Path, layers: int = LAYERS) -> None:
