@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .batches import row_count
 from .errors import ConfigError
 from .loading import required_inputs, takes_by_name
 from .model import Batch, Examples, Signature
@@ -39,7 +40,7 @@ def recover(
 
     arrays = _joined([arguments(module, signature, batch) for batch in examples.calibration])
     labels = _needed_labels(examples) if teacher is None and signature.kind == "classifier" else None
-    rows = len(next(iter(arrays.values())))
+    rows = row_count(arrays)
     training = rows - math.ceil(rows * _HELD_OUT)
     config = TrainingConfig(
         learning_rate=learning_rate,
@@ -62,7 +63,7 @@ def learning_batches(module: Any, signature: Signature, examples: Examples) -> I
     start = 0
     for batch in examples.calibration:
         arrays = arguments(module, signature, batch)
-        stop = start + len(next(iter(arrays.values())))
+        stop = start + row_count(arrays)
         labels = examples.calibration_labels
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         yield tensors, None if labels is None else torch.from_numpy(labels[start:stop])

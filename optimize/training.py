@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .batches import row_count
 from .errors import ConfigError
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -88,7 +89,7 @@ def fit(
     """
     import torch
 
-    rows = len(next(iter(arrays.values())))
+    rows = row_count(arrays)
     random = np.random.default_rng(config.seed)
     order = random.permutation(rows)
     held = math.ceil(rows * config.validation_share) if config.validation_share else 0

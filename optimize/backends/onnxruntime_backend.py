@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..batches import as_types, need_inputs
 from ..errors import BuildError, ConfigError, InputError, UnavailableError, first_line
 from ..model import Batch, CacheSpec, Form, Model, OnnxModel, Signature
 from ..onnx_audit import census_of, mismatch
@@ -44,10 +45,8 @@ class OnnxRuntimePredictor:
         Raises:
             InputError: the batch lacks one of the graph's inputs.
         """
-        missing = [name for name in self._dtypes if name not in batch]
-        if missing:
-            raise InputError(f"the model's input '{missing[0]}' is not in the data; it has: {', '.join(batch)}")
-        return {name: np.ascontiguousarray(batch[name], dtype=dtype) for name, dtype in self._dtypes.items()}
+        need_inputs(batch, self._dtypes)
+        return as_types(batch, self._dtypes)
 
     def infer(self, tensors: dict[str, NDArray[Any]]) -> Any:
         """Run the session once."""

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..batches import as_types, need_inputs
 from ..cpu import int8_target
-from ..errors import BuildError, ConfigError, InputError, NotAvailableYetError, UnavailableError
+from ..errors import BuildError, ConfigError, NotAvailableYetError, UnavailableError
 from ..model import Batch, Form, Model, OnnxModel, Signature
 from ..no_telemetry import without_telemetry
 from ..openvino_audit import ir_census, ir_mismatch, weight_precision
@@ -47,10 +48,8 @@ class OpenVinoPredictor:
         Raises:
             InputError: the batch lacks one of the model's inputs.
         """
-        missing = [name for name in self._dtypes if name not in batch]
-        if missing:
-            raise InputError(f"the model's input '{missing[0]}' is not in the data; it has: {', '.join(batch)}")
-        return {name: np.ascontiguousarray(batch[name], dtype=dtype) for name, dtype in self._dtypes.items()}
+        need_inputs(batch, self._dtypes)
+        return as_types(batch, self._dtypes)
 
     def infer(self, tensors: dict[str, NDArray[Any]]) -> Any:
         """Run the model once; inputs are taken where they lie, outputs are copied out of the request."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..batches import need_inputs
 from ..errors import BuildError, ConfigError, InputError, NotAvailableYetError, UnavailableError, first_line
 from ..factory import fill, make_module
 from ..files import write_json
@@ -57,9 +58,7 @@ class TorchPredictor:
         Raises:
             InputError: the batch lacks one of the module's inputs.
         """
-        missing = [name for name in self._names if name not in batch]
-        if missing:
-            raise InputError(f"the model's input '{missing[0]}' is not in the data; it has: {', '.join(batch)}")
+        need_inputs(batch, self._names)
         tensors = {name: self._tensor(batch[name]) for name in self._names}
         return ((), tensors) if self._by_name else (tuple(tensors.values()), {})
 

@@ -5,13 +5,12 @@ BERT instead moved the scores as far, put as many layers in 8 bits and ran as fa
 """
 
 import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
+from ..batches import as_types, first_rows, row_count
 from ..cpu import int8_target
 from ..errors import BuildError, ConfigError, UnavailableError, first_line
 from ..model import Batch, Examples, Model, OnnxModel
@@ -62,7 +61,7 @@ def apply(model: Model, config: NncfInt8, examples: Examples, folder: Path) -> S
         raise UnavailableError("nncf is not installed. To make it available: pip install 'weighbridge[openvino]'")
     graph = read_valid(model.path)
     transformer = _is_transformer(graph) if config.model_type == "auto" else config.model_type == "transformer"
-    batches = _limited(examples.calibration, config.samples)
+    batches = first_rows(examples.calibration, config.samples)
     try:
         quantized = _quantized(graph, config, batches, transformer=transformer)
     except Exception as error:
@@ -74,7 +73,7 @@ def apply(model: Model, config: NncfInt8, examples: Examples, folder: Path) -> S
         )
     path = folder / "model.onnx"
     onnx.save(quantized, str(path))
-    details = {"nodes_replaced": replaced, "samples": sum(map(_rows, batches)), "transformer": transformer}
+    details = {"nodes_replaced": replaced, "samples": sum(map(row_count, batches)), "transformer": transformer}
     return StepResult(OnnxModel(path, model.signature), details)
 
 
@@ -83,33 +82,15 @@ def _is_transformer(graph: Any) -> bool:
     return "Attention" in count_nodes(graph) or ("Softmax" in count_nodes(graph) and bool(activation_products(graph)))
 
 
-def _limited(calibration: Sequence[Batch], samples: int) -> list[Batch]:
-    """The first batches, the last one cut, that hold `samples` rows together."""
-    batches: list[Batch] = []
-    left = samples
-    for batch in calibration:
-        if left > 0:
-            batches.append({name: array[:left] for name, array in batch.items()})
-            left -= _rows(batches[-1])
-    return batches
-
-
-def _rows(batch: Batch) -> int:
-    return len(next(iter(batch.values())))
-
-
 def _quantized(graph: Any, config: NncfInt8, batches: list[Batch], *, transformer: bool) -> Any:
     nncf = without_telemetry("nncf")
     dtypes = {spec.name: spec.dtype for spec in read_signature(graph).inputs}
-
-    def feeds(batch: Batch) -> dict[str, Any]:
-        return {name: np.ascontiguousarray(batch[name], dtype=dtype) for name, dtype in dtypes.items()}
 
     overflow = nncf.quantization.advanced_parameters.OverflowFix
     with quiet():
         return nncf.quantize(
             graph,
-            nncf.Dataset(batches, feeds),
+            nncf.Dataset(batches, lambda batch: as_types(batch, dtypes)),
             preset=nncf.QuantizationPreset(config.preset),
             target_device=nncf.TargetDevice.CPU,
             subset_size=len(batches),

@@ -1,13 +1,13 @@
 """Static INT8 in ONNX Runtime: Q/DQ nodes with activation ranges learnt from calibration data, by target."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
+from ..batches import as_types, first_rows, row_count
 from ..cpu import int8_target
 from ..errors import BuildError, ConfigError, first_line
 from ..model import Batch, Examples, Model, OnnxModel
@@ -68,7 +68,7 @@ def apply(model: Model, config: StaticInt8, examples: Examples, folder: Path) ->
     path = folder / "model.onnx"
     with quiet():
         before = fold_weights(onnx.load(str(model.path)), transposes=True)
-    batches = _limited(examples.calibration, config.samples)
+    batches = first_rows(examples.calibration, config.samples)
     excluded = activation_products(before)
     try:
         with quiet():
@@ -80,7 +80,7 @@ def apply(model: Model, config: StaticInt8, examples: Examples, folder: Path) ->
         raise BuildError(
             f"static-int8 replaced no node; it can replace {', '.join(_OP_TYPES)} whose weights are constant"
         )
-    used = sum(_rows(batch) for batch in batches)
+    used = sum(row_count(batch) for batch in batches)
     return StepResult(
         OnnxModel(path, model.signature),
         {"nodes_replaced": replaced, "nodes_excluded": len(excluded), "samples": used, "target": config.target},
@@ -92,21 +92,6 @@ def activation_products(graph: Any) -> list[str]:
     constants = {name for name, _ in weights_of(graph)}
     products = (node for node in nodes_of(graph) if node.op_type == "MatMul")
     return [node.name for node in products if not constants.intersection(node.input)]
-
-
-def _rows(batch: Batch) -> int:
-    return len(next(iter(batch.values())))
-
-
-def _limited(calibration: Sequence[Batch], samples: int) -> list[Batch]:
-    """The first batches, the last one cut, that hold `samples` rows together."""
-    batches: list[Batch] = []
-    left = samples
-    for batch in calibration:
-        if left > 0:
-            batches.append({name: array[:left] for name, array in batch.items()})
-            left -= _rows(batches[-1])
-    return batches
 
 
 def _quantize(graph: Any, path: Path, config: StaticInt8, excluded: list[str], batches: list[Batch]) -> None:
@@ -160,7 +145,7 @@ def _reader(batches: list[Batch], dtypes: dict[str, str]) -> Any:
             batch = next(self._left, None)
             if batch is None:
                 return None
-            return {name: np.ascontiguousarray(batch[name], dtype=dtype) for name, dtype in dtypes.items()}
+            return as_types(batch, dtypes)
 
     return Reader()
 
