@@ -34,24 +34,23 @@ def _speed_piece(
     statistic: Statistic, replicates: Sequence[Replicate], variant: str, baseline: str, planned: int
 ) -> Evidence | None:
     """What the replicates say of one statistic; None where it was not measured for both."""
-    both = [each for each in replicates if None not in (statistic.of(each, variant), statistic.of(each, baseline))]
+    values = [(each, statistic.of(each, variant), statistic.of(each, baseline)) for each in replicates]
+    both = [(each, ours, theirs) for each, ours, theirs in values if ours is not None and theirs is not None]
     if not both:
         fewest = min((n for r in replicates if (n := statistic.calls(r, variant))), default=0)
         short = 0 < fewest < statistic.calls_needed
         place = (variant, statistic.metric.name, statistic.conditions)
         return TooFewCalls(*place, fewest, statistic.calls_needed) if short else None
-    ours, theirs = (tuple(statistic.of(replicate, name) for replicate in both) for name in (variant, baseline))
-    ratios, control = (
-        tuple(statistic.ratio(replicate, name, baseline) for replicate in both) for name in (variant, CONTROL)
-    )
+    control = [statistic.ratio(each, CONTROL, baseline) for each, _, _ in both]
+    by_round = statistic.metric.by_round
     return ReplicateRatios(
         variant,
         statistic.metric.name,
         statistic.conditions,
-        candidate=_whole(ours),
-        baseline=_whole(theirs),
+        candidate=tuple(ours for _, ours, _ in both),
+        baseline=tuple(theirs for _, _, theirs in both),
         control=_whole(control) if None not in control else None,
-        by_round=_whole(ratios) if statistic.metric.by_round else (),
+        by_round=_whole([statistic.ratio(each, variant, baseline) for each, _, _ in both]) if by_round else (),
         planned=planned,
     )
 

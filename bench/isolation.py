@@ -23,11 +23,10 @@ from .disturbance import disturbances
 from .functions import Function, OpenedFunction, name_of
 from .growth import growth_sentences
 from .journal import Journal, read_journal
-from .looks import LOOKS
 from .metrics import Conditions
-from .plan import Plan, ShapePlan, refined
+from .plan import Plan, ShapePlan
 from .samples import CONTROL, Recorder, Replicate, key_of
-from .session import OPEN_TIMEOUT_S, VISIT_TIMEOUT_S, Contender, Setting, weigh
+from .session import OPEN_TIMEOUT_S, VISIT_TIMEOUT_S, Contender, Setting, until_decided, weigh
 from .worker import Weigher
 
 CONDITIONS: Conditions = {"batch_size": 1}
@@ -115,15 +114,11 @@ class InProcess:
         """Take replicates until the judge has decided at a look, or all are done; raises WorkerError as `call_ms` does."""
         replicates: list[Replicate] = []
         events = []
-        for number in range(1, plan.replicates + 1):
+        for number, now in until_decided(plan, replicates, lambda: decided(replicates)):
             before = counters(())
             with _collector_paused():
-                replicates.append(self._replicate(number, plan.shapes[0], np.random.default_rng([seed, number])))
-            if number == 1:
-                plan = refined(plan, replicates[0])
+                replicates.append(self._replicate(number, now.shapes[0], np.random.default_rng([seed, number])))
             events.append({"workers": {}, "machine": changes(before, counters(()))})
-            if number in LOOKS and decided(replicates):
-                break
         return Taken(tuple(replicates), (self._notice(), *disturbances(events, len(affinity()))))
 
     def _replicate(self, number: int, shape: ShapePlan, random: np.random.Generator) -> Replicate:

@@ -30,7 +30,8 @@ from .reporter import Reporter
 from .running import Options, build_all, prepared_workload, shapes_of
 from .samples import CONTROL, Replicate, key_of
 from .session import Contender, Setting, only_one_weighs, weigh
-from .stats import least_n, t_quantile
+from .speed import of_shape
+from .stats import t_quantile
 from .workloads.base import Prepared
 
 STATISTICS = ("latency_p50", "latency_mean", "latency_p95")
@@ -54,16 +55,11 @@ class Twins:
 
     def ratio(self, statistic: str, rounds: int) -> float | None:
         """Twin / model of a statistic in the first `rounds` rounds; None where a percentile has too few calls."""
-        metric = METRICS[statistic]
-        if metric.by_round:
-            medians = (np.median(calls[:rounds], axis=1) for calls in (self.twin, self.model))
-            return float(np.median(np.divide(*medians)))
-        model, twin = (calls[:rounds].reshape(-1, 1) for calls in (self.model, self.twin))
-        needed = least_n(metric.percentile / 100) if metric.percentile not in (None, 50) else 1
-        if metric.of_calls is None or len(model) < needed:
-            return None
-        above, below = metric.of_calls(twin, {}), metric.of_calls(model, {})
-        return above / below if above is not None and below else None
+        calls = {_NAME: self.model[:rounds], CONTROL: self.twin[:rounds]}
+        place = of_shape(METRICS[statistic], {})
+        timed = {(name, place.shape): each.reshape(-1, 1) for name, each in calls.items()}
+        of_round = {(name, place.shape): np.indices(each.shape)[0].ravel() for name, each in calls.items()}
+        return place.ratio(Replicate(0, timed, {}, of_round), CONTROL, _NAME)
 
 
 @dataclass(frozen=True)

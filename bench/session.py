@@ -75,22 +75,29 @@ Decided = Callable[[Weighed], bool]
 
 
 def weigh(setting: Setting, plan: Plan, journal: Journal, decided: Decided, progress: Progress) -> Weighed:
-    """Take replicates until every rule is decided at a look, or the plan's replicates are done.
-
-    The first tells how noisy the machine is, and the plan of the others follows it.
-    """
+    """Take replicates until every rule is decided at a look, or the plan's replicates are done."""
     weighed = Weighed()
-    for number in range(1, plan.replicates + 1):
+    for number, now in until_decided(plan, weighed.replicates, lambda: decided(weighed)):
+        if number == 2:  # noqa: PLR2004 - what the first replicate made of the plan
+            journal.write("plan", **now.facts())
         fraction = (number - 1) / plan.replicates
         progress(fraction, f"replicate {number} of at most {plan.replicates}")
-        _replicate(number, setting, plan, journal, weighed)
-        if number == 1:
-            plan = refined(plan, weighed.replicates[0])
-            journal.write("plan", **plan.facts())
-        if number in LOOKS and decided(weighed):
-            break
+        _replicate(number, setting, now, journal, weighed)
     progress(1.0, f"{len(weighed.replicates)} replicates, {weighed.sampling_seconds:.0f} s of sampling")
     return weighed
+
+
+def until_decided(plan: Plan, taken: Sequence[Replicate], decided: Callable[[], bool]) -> Iterator[tuple[int, Plan]]:
+    """The number and the plan of each replicate to take, until the judge has decided at a look or all are done.
+
+    The caller adds each to `taken`. The first tells how noisy the machine is, and the plan of the others follows it.
+    """
+    for number in range(1, plan.replicates + 1):
+        yield number, plan
+        if number == 1:
+            plan = refined(plan, taken[0])
+        if number in LOOKS and decided():
+            return
 
 
 def _replicate(number: int, setting: Setting, plan: Plan, journal: Journal, weighed: Weighed) -> None:

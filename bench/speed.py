@@ -40,11 +40,11 @@ class Statistic:
         Of a median it is the median over the rounds of the ratio of their visits: two visits of a round lie close in time, so
         that a machine that changes its pace within a replicate changes both.
         """
+        if self.metric.by_round and all((name, self.shape) in replicate.rounds for name in (variant, reference)):
+            return self._ratio_by_round(replicate, variant, reference)
         ours, theirs = self.of(replicate, variant), self.of(replicate, reference)
         if ours is None or theirs is None:
             return None
-        if self.metric.by_round and (variant, self.shape) in replicate.rounds:
-            return self._ratio_by_round(replicate, variant, reference)
         return ours / theirs if theirs else math.inf
 
     def _ratio_by_round(self, replicate: Replicate, variant: str, reference: str) -> float | None:
