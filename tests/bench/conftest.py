@@ -1,8 +1,11 @@
 """Fake variants and workloads: known truth for the meter, the judge and the command line."""
 
+import importlib.util
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,6 +16,8 @@ from weighbridge.optimize.backends.base import Audit
 from weighbridge.optimize.backends.fake_backend import Behaviour, signature_of
 from weighbridge.optimize.files import sha256_of_file, write_json
 from weighbridge.optimize.variant import MANIFEST, Manifest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "bench" / "scripts"
 
 
 def _write_behaviour(path: Path, **behaviour: Any) -> Path:
@@ -65,3 +70,23 @@ def fake_variant() -> Callable[..., Path]:
 def write_behaviour() -> Callable[..., Path]:
     """Write a behaviour file: (path, **behaviour) -> path."""
     return _write_behaviour
+
+
+@pytest.fixture(scope="module")
+def load_script() -> Iterator[Callable[[str], ModuleType]]:
+    """Load a script of bench/scripts as a module: (name) -> module."""
+    loaded: list[str] = []
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # its dataclasses look themselves up there
+        loaded.append(name)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    for name in loaded:
+        del sys.modules[name]

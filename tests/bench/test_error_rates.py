@@ -1,8 +1,6 @@
 """The promised error rates, by the simulation of bench/scripts/error_rates.py at a small size, with the truth at the limit."""
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -12,7 +10,6 @@ from weighbridge.bench.judge import verdict_of
 from weighbridge.bench.looks import LOOKS, looks_within, per_look_error
 from weighbridge.bench.rules import Rule
 
-SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "scripts" / "error_rates.py"
 NOISE = [
     "independent",
     "autocorrelated 0.5",
@@ -25,15 +22,9 @@ NOISE = [
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
     """The simulation script as a module."""
-    spec = importlib.util.spec_from_file_location("error_rates", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["error_rates"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("error_rates")
 
 
 def check(script: ModuleType, noise: str, trials: int) -> None:

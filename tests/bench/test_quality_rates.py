@@ -1,28 +1,16 @@
 """The simulation behind docs/quality.md: that the bootstrap it compares with computes the same metrics, and that it counts right."""
 
-import importlib.util
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "scripts" / "quality_rates.py"
-
 
 @pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("quality_rates", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["quality_rates"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["quality_rates"]
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    """The simulation script as a module."""
+    return load_script("quality_rates")
 
 
 def test_weighted_metrics_are_those_of_repeated_examples(script: ModuleType) -> None:
