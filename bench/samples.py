@@ -78,6 +78,10 @@ class Replicate:
     timed: dict[tuple[str, str], Calls]
     first: dict[tuple[str, str], float]
     rounds: dict[tuple[str, str], NDArray[np.int64]] = field(default_factory=dict)
+    by_round: dict[tuple[str, str, str], dict[int, float]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Values of visits by round that were computed already, by metric, variant and shape: every look asks for them again."""
 
     @staticmethod
     def of(columns: dict[str, list[Any]]) -> "Replicate":

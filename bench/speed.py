@@ -53,6 +53,12 @@ class Statistic:
         return float(np.median(ratios)) if ratios else None
 
     def _by_round(self, replicate: Replicate, variant: str) -> dict[int, float]:
+        place = (self.metric.name, variant, self.shape)
+        if place not in replicate.by_round:
+            replicate.by_round[place] = self._computed_by_round(replicate, variant)
+        return replicate.by_round[place]
+
+    def _computed_by_round(self, replicate: Replicate, variant: str) -> dict[int, float]:
         of_calls = self.metric.of_calls
         visits = replicate.visits(variant, self.shape).items()
         values = {each: of_calls(calls, self.conditions) for each, calls in visits} if of_calls else {}
