@@ -1,7 +1,9 @@
 """Weigh real models of known truth again and again on this machine: how often is a verdict wrong, and how soon does it come?
 
-Run: python bench/scripts/live_rates.py --trials 300            (about an hour; each trial is a whole weighing)
-     python bench/scripts/live_rates.py --trials 300 --load      (with another process that loads one core half of the time)
+Run: python bench/scripts/live_rates.py --trials 300 --ledger quiet.jsonl            (over an hour; each trial is a whole weighing)
+     python bench/scripts/live_rates.py --trials 300 --ledger loaded.jsonl --load    (another process loads one core half of the time)
+
+Every finished trial is a line of the ledger; stopped and started again, the script goes on with the next one.
 
 A trial weighs the probe model (bench/probe.py) against itself and against one with 5 % more work, at a limit of 3 %; each
 candidate has its own verdict at the default error rate, as in a run of its own. Beside it, on the same samples, stand a mean
@@ -9,12 +11,13 @@ rule (what `pytest-benchmark --benchmark-compare-fail=mean:3%` asks) and a seque
 """
 
 import argparse
+import json
 import math
 import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +154,18 @@ def rounds_t(samples: Sequence[pandas.DataFrame], candidate: str) -> str:
     return "inconclusive"
 
 
+def read_ledger(ledger: Path) -> list[dict[str, Outcome]]:
+    """The finished trials; none where there is no such file yet."""
+    lines = ledger.read_text(encoding="utf-8").splitlines() if ledger.exists() else []
+    return [{name: Outcome(**facts) for name, facts in json.loads(line).items()} for line in lines]
+
+
+def append(ledger: Path, outcome: dict[str, Outcome]) -> None:
+    """Write one finished trial behind the others."""
+    with ledger.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({name: asdict(each) for name, each in outcome.items()}) + "\n")
+
+
 def half_load() -> None:
     """Load one core half of the time, for ever."""
     while True:
@@ -188,10 +203,13 @@ def main() -> None:
     """Run the trials and print each, then the summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=300)
+    parser.add_argument(
+        "--ledger", type=Path, required=True, help="file of finished trials, a JSON line each; gone on with"
+    )
     parser.add_argument("--load", action="store_true", help="load one core half of the time; weigh the same model only")
     chosen = parser.parse_args()
     candidates = [SAME] if chosen.load else [SAME, SLOWER]
-    outcomes: list[dict[str, Outcome]] = []
+    outcomes = read_ledger(chosen.ledger)
     loader = multiprocessing.Process(target=half_load, daemon=True)
     with tempfile.TemporaryDirectory(prefix="weighbridge-") as name, only_one_weighs(print):
         folder = Path(name)
@@ -199,8 +217,9 @@ def main() -> None:
             print(scene_.plan.sentence(), flush=True)
             if chosen.load:
                 loader.start()
-            for number in range(1, chosen.trials + 1):
+            for number in range(len(outcomes) + 1, chosen.trials + 1):
                 outcomes.append(trial(number, scene_, candidates))
+                append(chosen.ledger, outcomes[-1])
                 print(number, outcomes[-1], flush=True)
     print_summary(outcomes, candidates)
     if chosen.load:
