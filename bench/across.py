@@ -14,6 +14,7 @@ from .config import GatesConfig
 from .derive import RunFacts, evidence_of, failures_of, plan_facts, read_facts, states_of
 from .environment import unlike, unlike_software
 from .evidence import Evidence, Exact, Incomparable, ReplicateRatios, TwoRuns
+from .generation_evidence import text_evidence, window_evidence, without_divergences
 from .judge import judge
 from .metrics import METRICS
 from .quality_evidence import quality_evidence, slice_evidence
@@ -122,7 +123,13 @@ def _answers(now: _Side, then: _Side, shared: set[str], rules: Sequence[Rule]) -
             continue
         classes = _pair(variant, now.facts.classes, then.facts.classes)
         windows = _pair(variant, now.facts.windows, then.facts.windows)
-        yield from quality_evidence(classes, windows, _THEN, now.facts.class_names)
+        yield from quality_evidence(classes, _THEN, now.facts.class_names)
+        yield from window_evidence({name: without_divergences(each) for name, each in windows.items()}, _THEN)
+        yield from text_evidence(_pair(variant, now.facts.generations, then.facts.generations), _THEN)
+        if windows:
+            yield Incomparable(
+                variant, "kl_divergence", {}, "a run keeps how far next tokens are from its own baseline's only"
+            )
         yield from slice_evidence(classes, _THEN, metrics_in_slices(rules), now.facts.class_names)
 
 

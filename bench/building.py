@@ -19,7 +19,8 @@ from .workloads.base import Prepared, batches, rows
 
 BUILD_TIMEOUT_S = 3600.0
 _CALIBRATION_BATCH = 8
-_CALIBRATION_ROWS = 512
+_CALIBRATION_ROWS = 20_000
+"""Recovery learns from all of them; quantizers and scores take as many of the first as they need."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def examples_of(prepared: Prepared) -> Examples:
     if prepared.calibration_sha256 is not None:
         arrays = {
             name: np.asarray(array[:_CALIBRATION_ROWS])
-            for name, array in prepared.arrays("calibration", max(prepared.lengths)).items()
+            for name, array in prepared.arrays("calibration", prepared.calibration_length).items()
         }
         calibration = tuple(batches(arrays, prepared.fixed_batch or _CALIBRATION_BATCH))
     labels = prepared.labels("calibration")

@@ -76,6 +76,15 @@ class WorkloadConfig(_Section):
     columns: Columns = Field(Columns(), description="which columns hold what")
     preprocess: Preprocess = Field(Preprocess(), description="image preprocessing")
     max_examples: int | None = Field(None, ge=1, description="use at most so many evaluation examples (seeded draw)")
+    max_prompts: int = Field(
+        64, ge=1, description="generators: at most so many prompts are answered in full, for quality (seeded draw)"
+    )
+    window: int = Field(128, ge=2, description="generators: tokens of a window of text that is scored for perplexity")
+    stride: int | None = Field(
+        None,
+        ge=1,
+        description="generators: tokens from one window to the next, the last so many of each are scored; default: `window`",
+    )
     seed: int = Field(0, ge=0, description="seed of every draw and training")
 
     @model_validator(mode="after")
@@ -86,6 +95,16 @@ class WorkloadConfig(_Section):
             raise ValueError(
                 "task is missing: text-classification, image-classification, tabular-classification or text-generation"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _of_generators(self) -> "WorkloadConfig":
+        if self.stride is not None and self.stride > self.window:
+            raise ValueError(
+                f"stride must be at most window ({self.window}), or text would be left out; given {self.stride}"
+            )
+        if self.columns.reference is not None and self.task not in (None, "text-generation"):
+            raise ValueError("columns.reference is for text-generation; a classifier has columns.label")
         return self
 
 
@@ -128,6 +147,17 @@ class VariantConfig(_Section):
         return Recipe.from_dict({"backend": self.backend, "precision": self.precision or "fp32", "steps": self.steps})
 
 
+class Sampling(_Section):
+    """How the tokens of the answers are drawn, instead of the likeliest being taken; timed requests stay greedy."""
+
+    temperature: float = Field(1.0, gt=0, description="logits are divided by it")
+    top_k: int = Field(0, ge=0, description="only so many likeliest tokens; 0: all")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="only the fewest likeliest tokens that together have this probability"
+    )
+    seed: int = Field(0, ge=0, description="seed of the uniform numbers, the same for every variant")
+
+
 class MeasureConfig(_Section):
     """What is measured, and for how long."""
 
@@ -135,6 +165,9 @@ class MeasureConfig(_Section):
     sequence_lengths: tuple[int, ...] = Field((32,), min_length=1, description="text: padded or cut to this")
     prompt_lengths: tuple[int, ...] = Field((32,), min_length=1, description="generators: prompt tokens")
     max_new_tokens: int = Field(64, ge=1, description="generators: output tokens of a request")
+    sampling: Sampling | None = Field(
+        None, description="generators: how answers are drawn; none: greedily, the likeliest token each time"
+    )
     concurrency: tuple[int, ...] = Field(
         (1,), min_length=1, description="callers at once, each waiting for its answer before its next call"
     )

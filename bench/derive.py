@@ -12,10 +12,13 @@ import numpy as np
 
 from ..optimize.errors import InputError
 from ..optimize.variant import Manifest
+from .cache_bytes import cache_evidence, cache_measurements
 from .config import Config, GatesConfig, VariantConfig, parse_config
 from .disturbance import disturbances
 from .evidence import Evidence
 from .evidence_of_run import cost_evidence, speed_evidence
+from .generated import Generations, read_generations, side_by_side
+from .generation_evidence import near_tie_sentences, text_evidence, window_evidence
 from .growth import growth_sentences
 from .journal import read_journal
 from .judge import Judgement, JudgingPlan, VariantState, judge
@@ -23,10 +26,11 @@ from .looks import LOOKS
 from .measurements import cost_measurements, speed_measurements
 from .predictions import ClassPredictions, WindowScores, read_class_predictions, read_window_scores
 from .quality_evidence import quality_evidence, slice_evidence
-from .quality_measurements import class_recalls, quality_measurements
+from .quality_measurements import class_recalls, generation_measurements, quality_measurements
 from .results import Flip, Results, VariantRow
 from .rules import Rule, metrics_in_slices, rules_of
 from .samples import CONTROL, Replicate, read_replicates
+from .search_findings import read_search
 from .sentences import load_sentences
 
 _FLIPS_A_VARIANT = 50
@@ -43,6 +47,7 @@ class RunFacts:
     manifests: Mapping[str, Manifest]
     classes: Mapping[str, ClassPredictions]
     windows: Mapping[str, WindowScores]
+    generations: Mapping[str, Generations]
 
     def event(self, name: str) -> Mapping[str, Any]:
         """The last event of that name; empty where there is none."""
@@ -61,7 +66,11 @@ class RunFacts:
     def quality(self) -> tuple[Evidence, ...]:
         """The evidence of the predictions on all examples: the same at every look."""
         baseline = self.config.baseline.name
-        return tuple(quality_evidence(self.classes, self.windows, baseline, self.class_names))
+        return (
+            *quality_evidence(self.classes, baseline, self.class_names),
+            *window_evidence(self.windows, baseline),
+            *text_evidence(self.generations, baseline),
+        )
 
     @property
     def kind(self) -> Literal["classifier", "decoder"]:
@@ -86,7 +95,14 @@ def read_facts(folder: Path) -> RunFacts:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} is not a whole run folder: {error}") from error
     return RunFacts(
-        folder, config, environment, events, manifests, read_class_predictions(folder), read_window_scores(folder)
+        folder,
+        config,
+        environment,
+        events,
+        manifests,
+        read_class_predictions(folder),
+        read_window_scores(folder),
+        read_generations(folder),
     )
 
 
@@ -142,6 +158,7 @@ def evidence_of(facts: RunFacts, replicates: Sequence[Replicate], rules: Sequenc
         *facts.quality,
         *slice_evidence(facts.classes, baseline, metrics_in_slices(rules), facts.class_names),
         *cost_evidence(facts.manifests, facts.events, baseline),
+        *cache_evidence(facts.manifests, replicates, baseline),
     ]
 
 
@@ -169,10 +186,13 @@ def derive(
     failed = failures_of(facts)
     judgement = judgement_of(facts, replicates, failed, gates=gates, inconclusive=inconclusive)
     states = states_of(facts, failed)
+    searched = read_search(folder)
     measurements = [
         *speed_measurements(replicates, facts.kind, facts.config.measure.latency_limit),
-        *quality_measurements(facts.classes, facts.windows, facts.config.baseline.name, facts.class_names),
+        *quality_measurements(facts.classes, facts.config.baseline.name, facts.class_names),
+        *generation_measurements(facts.windows, facts.generations, facts.config.baseline.name),
         *cost_measurements(facts.manifests, facts.events, replicates),
+        *cache_measurements(facts.manifests, replicates),
     ]
     return Results(
         environment=dict(facts.environment),
@@ -184,7 +204,13 @@ def derive(
         gates=judgement.gates,
         flips=tuple(_flips(facts)),
         class_recalls=tuple(class_recalls(facts.classes, facts.config.baseline.name, facts.class_names)),
-        notices=(*load_sentences(measurements, facts.config.measure.latency_limit), *_notices(facts, judgement)),
+        texts=tuple(side_by_side(facts.generations, facts.config.baseline.name)),
+        notices=(
+            *(searched.sentences if searched else ()),
+            *load_sentences(measurements, facts.config.measure.latency_limit),
+            *_notices(facts, judgement),
+        ),
+        search=searched,
         exit_code=judgement.exit_code,
         folder=folder,
     )
@@ -237,6 +263,7 @@ def _flips(facts: RunFacts) -> Iterator[Flip]:
 def _notices(facts: RunFacts, judgement: Judgement) -> Iterator[str]:
     prepared = facts.event("prepared")
     yield from prepared.get("notices", [])
+    yield from near_tie_sentences(facts.events)
     yield from growth_sentences(facts.events, facts.config.baseline.name)
     yield from disturbances(list(facts.events_of("replicate")), int(facts.environment.get("cores", 1)))
     if prepared.get("drawn"):

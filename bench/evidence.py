@@ -10,11 +10,13 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from .looks import LOOKS, looks_within, per_look_error
 from .metrics import Conditions, Kind
-from .stats import proportion_bounds, t_bounds, tango_bounds, welch_bounds
+from .stats import proportion_bounds, t_bounds, t_quantile, tango_bounds, welch_bounds
+
+LEAST_WINDOWS = 2
+"""One window of text has no spread."""
 
 
 @dataclass(frozen=True)
@@ -285,8 +287,8 @@ class Agreement:
 class Perplexity:
     """Summed -ln p of the same windows for both, and the tokens scored in each; shape (windows,) each.
 
-    The log of the ratio of perplexities is the token-weighted mean difference of -ln p; its error is the ratio estimator's
-    over windows (Cochran, Sampling Techniques, 1977, section 6.3), with Student's t for the windows.
+    The log of the ratio of perplexities is the token-weighted mean difference of -ln p; its error is that of a ratio of sums over
+    windows, with Student's t.
     """
 
     variant: str
@@ -300,15 +302,58 @@ class Perplexity:
 
     def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> Interval | None:
         """Bounds of the ratio of perplexities, or of the candidate's perplexity."""
-        if kind == "difference" or len(self.tokens) < 2:  # noqa: PLR2004 - one window has no spread
+        if kind == "difference" or len(self.tokens) < LEAST_WINDOWS:
             return None
         nll = self.candidate_nll - (self.baseline_nll if kind == "ratio" else 0.0)
-        n, total = len(nll), float(self.tokens.sum())
-        mean = float(nll.sum()) / total
-        error = math.sqrt(n / (n - 1) * float(((nll - mean * self.tokens) ** 2).sum())) / total
-        low = mean + error * float(special.stdtrit(n - 1, alpha_low))
-        high = mean - error * float(special.stdtrit(n - 1, alpha_high))
-        return Interval(math.exp(mean), math.exp(low), math.exp(high), n)
+        found = _ratio_interval(nll, self.tokens, alpha_low, alpha_high)
+        return Interval(math.exp(found.value), math.exp(found.low), math.exp(found.high), found.n)
+
+
+@dataclass(frozen=True)
+class BitsPerByte:
+    """Summed -ln p of the same windows for both, and the bytes of text scored in each; shape (windows,) each.
+
+    All three comparisons are ratios of sums over windows; their error is as that of Perplexity.
+    """
+
+    variant: str
+    metric: str
+    conditions: Conditions
+    baseline_nll: NDArray[np.float64]
+    candidate_nll: NDArray[np.float64]
+    bytes: NDArray[np.float64]
+    unit: Literal["examples"] = "examples"
+    kinds: tuple[Kind, ...] = ("ratio", "difference", "value")
+
+    def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> Interval | None:
+        """Bounds of the ratio, of the difference in bits, or of the candidate's bits a byte."""
+        if len(self.bytes) < LEAST_WINDOWS or (kind == "ratio" and not self.baseline_nll.sum() > 0):
+            return None
+        if kind == "ratio":
+            return _ratio_interval(self.candidate_nll, self.baseline_nll, alpha_low, alpha_high)
+        nll = self.candidate_nll - (self.baseline_nll if kind == "difference" else 0.0)
+        return _ratio_interval(nll / math.log(2), self.bytes, alpha_low, alpha_high)
+
+
+def ratio_of_sums(above: NDArray[np.float64], below: NDArray[np.float64]) -> tuple[float, float]:
+    """The sum of `above` over that of `below`, shape (windows,) each, at least two; and its standard error.
+
+    The error is the ratio estimator's (Cochran, Sampling Techniques, 1977, section 6.3).
+    """
+    n, total = len(above), float(below.sum())
+    ratio = float(above.sum()) / total
+    return ratio, math.sqrt(n / (n - 1) * float(((above - ratio * below) ** 2).sum())) / total
+
+
+def _ratio_interval(
+    above: NDArray[np.float64], below: NDArray[np.float64], alpha_low: float, alpha_high: float
+) -> Interval:
+    """A ratio of sums with Student's t bounds for the windows."""
+    n = len(above)
+    ratio, error = ratio_of_sums(above, below)
+    return Interval(
+        ratio, ratio + error * t_quantile(alpha_low, n - 1), ratio - error * t_quantile(alpha_high, n - 1), n
+    )
 
 
 @dataclass(frozen=True)

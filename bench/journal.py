@@ -13,8 +13,8 @@ JOURNAL = "journal.jsonl"
 class Journal:
     """Appends events to a run's journal."""
 
-    def __init__(self, run_folder: Path) -> None:
-        self._path = run_folder / JOURNAL
+    def __init__(self, run_folder: Path, name: str = JOURNAL) -> None:
+        self._path = run_folder / name
 
     def write(self, event: str, **facts: Any) -> None:
         """Append one event and have it on the disk before returning."""
@@ -25,18 +25,18 @@ class Journal:
             os.fsync(stream.fileno())
 
 
-def read_journal(run_folder: Path) -> list[dict[str, Any]]:
+def read_journal(run_folder: Path, name: str = JOURNAL) -> list[dict[str, Any]]:
     """Read a journal's events in order; a last line cut short by a crash is left out.
 
     Raises:
         InputError: there is no journal, or a line other than the last is not JSON.
     """
-    path = run_folder / JOURNAL
+    path = run_folder / name
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{run_folder} is not a run folder: its {JOURNAL} cannot be read ({error}). "
+            f"{run_folder} is not a run folder: its {name} cannot be read ({error}). "
             "Give a folder that `weighbridge run` wrote."
         ) from error
     events: list[dict[str, Any]] = []

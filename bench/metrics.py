@@ -3,6 +3,7 @@
 A new gateable metric is one entry here; what measures it gives its samples under the same name.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -32,6 +33,8 @@ SHAPE_KEYS = (
 
 
 _MEDIAN = 50
+_PARTS = 4
+_GAPS_A_PART = 4
 
 Calls = NDArray[np.float64]
 """Milliseconds of timed calls, shape (calls, parts): one part a call; for a generator one part an output token."""
@@ -101,9 +104,25 @@ def _throughput(calls: Calls, conditions: Conditions) -> float | None:
     return _batch(conditions) * int(conditions.get("concurrency", 1)) / _mean_seconds(calls)
 
 
+def past_parts(conditions: Conditions) -> dict[int, slice]:
+    """Up to four equal parts of a request's inter-token gaps, by the past length in the middle of each; none of a short request.
+
+    The gap before output token k is a step on a cache of prompt_length + k - 2 positions.
+    """
+    gaps = int(conditions["max_new_tokens"]) - 1
+    parts = min(_PARTS, gaps // _GAPS_A_PART)
+    if parts < 2:  # noqa: PLR2004 - one part is the whole
+        return {}
+    edges = [gaps * part // parts for part in range(parts + 1)]
+    prompt = int(conditions["prompt_length"])
+    return {prompt + (start + stop) // 2: slice(start, stop) for start, stop in itertools.pairwise(edges)}
+
+
 def _tpot(calls: Calls, conditions: Conditions) -> float | None:
-    del conditions
-    return float(np.median(calls[:, 1:].mean(axis=1))) if calls.shape[1] > 1 else None
+    gaps = calls[:, 1:]
+    if "past_length" in conditions:
+        gaps = gaps[:, past_parts(conditions)[int(conditions["past_length"])]]
+    return float(np.median(gaps.mean(axis=1))) if gaps.size else None
 
 
 def _itl(calls: Calls, conditions: Conditions) -> float | None:
@@ -155,7 +174,12 @@ _ALL = (
         "time to first token: request start to the first output token; median over requests",
         lambda calls, _: float(np.median(calls[:, 0])),
     ),
-    _generation("tpot", "time per output token: (E2E - TTFT) / (n_out - 1) a request; median; needs n_out >= 2", _tpot),
+    _generation(
+        "tpot",
+        "time per output token: (E2E - TTFT) / (n_out - 1) a request; median; needs n_out >= 2; at a past_length: of the "
+        "part of the tokens (a quarter, of 17 or more) around that length of the cache",
+        _tpot,
+    ),
     _generation("itl", "inter-token latency: every gap between output tokens, pooled; median; needs n_out >= 2", _itl),
     _generation(
         "e2e_latency",
@@ -189,16 +213,45 @@ _ALL = (
         "lower",
         measured=True,
     ),
-    _quality("bits_per_byte", "negative log2-likelihood / UTF-8 bytes", "lower"),
-    _quality("token_agreement", "share of greedy tokens equal to the baseline's"),
-    _quality("first_divergence", "index of the first greedy token that differs from the baseline's"),
-    _quality("kl_divergence", "KL(baseline || candidate) of the next-token distribution, mean, nats", "lower"),
-    _quality("bleu", "corpus BLEU (sacrebleu)"),
-    _quality("rouge1", "ROUGE-1 F-measure, mean"),
-    _quality("rouge2", "ROUGE-2 F-measure, mean"),
-    _quality("rougeL", "ROUGE-L F-measure, mean"),
-    _quality("exact_match", "share of outputs equal to the reference"),
-    _quality("repetition", "share of repeated 4-grams", "lower"),
+    _quality(
+        "bits_per_byte",
+        "negative log2-likelihood of all scored tokens / UTF-8 bytes of the text they stand for",
+        "lower",
+        measured=True,
+    ),
+    _quality(
+        "token_agreement",
+        "share of an answer's positions with the baseline's token, those after the first divergence too; mean over prompts",
+        measured=True,
+    ),
+    _quality(
+        "first_divergence",
+        "index of the first token that differs from the baseline's, max_new_tokens where none does; mean over prompts",
+        measured=True,
+    ),
+    _quality(
+        "kl_divergence",
+        "KL(baseline || candidate) of the next token, nats, given the same text before it; mean over places of the scored windows",
+        "lower",
+        measured=True,
+    ),
+    _quality("bleu", "corpus BLEU against the references, 0 to 100 (sacrebleu's defaults)", measured=True),
+    _quality("rouge1", "ROUGE-1 F-measure against the reference, without stemming; mean over prompts", measured=True),
+    _quality("rouge2", "ROUGE-2 F-measure against the reference, without stemming; mean over prompts", measured=True),
+    _quality("rougeL", "ROUGE-L F-measure against the reference, without stemming; mean over prompts", measured=True),
+    _quality(
+        "exact_match",
+        "share of answers equal to the reference, white space at both ends left out",
+        measured=True,
+    ),
+    _quality(
+        "repetition",
+        "share of an answer's 4-grams of tokens that it has already used; mean over prompts",
+        "lower",
+        measured=True,
+    ),
+    _quality("distinct_1", "different tokens / tokens of an answer; mean over prompts", measured=True),
+    _quality("distinct_2", "different pairs of tokens / pairs of an answer; mean over prompts", measured=True),
     _quality("accuracy", "share of examples whose highest score is the label's", measured=True),
     _quality("balanced_accuracy", "mean of the recalls of the classes that occur among the labels", measured=True),
     _quality(
@@ -240,6 +293,13 @@ _ALL = (
     Metric("artifact_bytes", "bytes", "lower", "bytes of the artifact's files", "cost"),
     Metric("parameters", "1", "lower", "numbers among the artifact's weights", "cost"),
     Metric(
+        "cache_bytes",
+        "bytes",
+        "lower",
+        "2 x layers x key/value heads x head size x bytes of a number x batch_size x (prompt_length + n_out - 1)",
+        "cost",
+    ),
+    Metric(
         "peak_memory", "bytes", "lower", "peak resident memory of the worker process; median over processes", "cost"
     ),
 )
@@ -251,6 +311,8 @@ SHARES = frozenset(
         "accuracy",
         "agreement",
         "balanced_accuracy",
+        "distinct_1",
+        "distinct_2",
         "exact_match",
         "expected_calibration_error",
         "f1_macro",

@@ -1,10 +1,10 @@
 """What every variant answered on the same examples: written once, the ground of all quality metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from .quality import Estimate, estimates
 
 FILE = "predictions.parquet"
 _SLICE = "slice."
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,20 @@ class ClassPredictions:
 
 @dataclass(frozen=True)
 class WindowScores:
-    """A generator's likelihoods: summed -ln p and scored tokens of each window, shape (windows,)."""
+    """A generator's likelihoods on the same windows of text.
+
+    Attributes:
+        nll: summed -ln p of the scored tokens of each window, shape (windows,).
+        tokens: scored tokens of each window, shape (windows,).
+        bytes: UTF-8 bytes of the text that they stand for, shape (windows,); None in runs of before these were counted.
+        divergences: KL(baseline || this variant) in nats at places of each window, an array a window, empty where none of its
+            places was taken; None for the baseline itself.
+    """
 
     nll: NDArray[np.float64]
     tokens: NDArray[np.float64]
+    bytes: NDArray[np.float64] | None = None
+    divergences: tuple[NDArray[np.float64], ...] | None = None
 
 
 def predicted_classes(scores: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -82,8 +94,8 @@ def predicted_classes(scores: NDArray[np.float32]) -> NDArray[np.int64]:
 
 def write_class_predictions(run_folder: Path, answers: dict[str, ClassPredictions]) -> None:
     """Write the answers of every variant, one row an example and variant."""
-    _write(
-        run_folder,
+    write_tables(
+        run_folder / FILE,
         [
             {
                 "variant": [name] * len(each.labels),
@@ -101,14 +113,16 @@ def write_class_predictions(run_folder: Path, answers: dict[str, ClassPrediction
 
 def write_window_scores(run_folder: Path, scores: dict[str, WindowScores]) -> None:
     """Write the window scores of every variant, one row a window and variant."""
-    _write(
-        run_folder,
+    write_tables(
+        run_folder / FILE,
         [
             {
                 "variant": [name] * len(each.nll),
                 "example": list(range(len(each.nll))),
                 "nll": each.nll.tolist(),
                 "tokens": each.tokens.tolist(),
+                "bytes": [None] * len(each.nll) if each.bytes is None else each.bytes.tolist(),
+                "divergences": [None] * len(each.nll) if each.divergences is None else list(each.divergences),
             }
             for name, each in scores.items()
         ],
@@ -133,7 +147,7 @@ def read_class_predictions(run_folder: Path) -> dict[str, ClassPredictions]:
                 if column.startswith(_SLICE)
             },
         )
-        for name, table in _tables(run_folder, "label")
+        for name, table in read_tables(run_folder / FILE, "label")
     }
 
 
@@ -145,29 +159,45 @@ def read_window_scores(run_folder: Path) -> dict[str, WindowScores]:
     """
     return {
         name: WindowScores(
-            nll=table["nll"].to_numpy().astype(np.float64), tokens=table["tokens"].to_numpy().astype(np.float64)
+            nll=table["nll"].to_numpy().astype(np.float64),
+            tokens=table["tokens"].to_numpy().astype(np.float64),
+            bytes=_where_known(table, "bytes", lambda values: np.array(values, dtype=np.float64)),
+            divergences=_where_known(
+                table, "divergences", lambda lists: tuple(np.array(each, dtype=np.float64) for each in lists)
+            ),
         )
-        for name, table in _tables(run_folder, "nll")
+        for name, table in read_tables(run_folder / FILE, "nll")
     }
 
 
-def _write(run_folder: Path, parts: list[dict[str, list[Any]]]) -> None:
+def _where_known(table: Any, column: str, made: Callable[[list[Any]], _Made]) -> _Made | None:
+    """What is made of a column; None where the file lacks it or a value of it."""
+    values = table[column].to_pylist() if column in table.column_names else [None]
+    return None if None in values else made(values)
+
+
+def write_tables(path: Path, parts: list[dict[str, list[Any]]]) -> None:
+    """Write the columns of each variant one below the other; nothing where there are none."""
     import pyarrow
     import pyarrow.parquet
 
     if not parts:
         return
-    with replacing(run_folder / FILE) as partial:
-        pyarrow.parquet.write_table(pyarrow.concat_tables([pyarrow.table(part) for part in parts]), partial)
+    whole = pyarrow.concat_tables([pyarrow.table(part) for part in parts], promote_options="permissive")
+    with replacing(path) as partial:
+        pyarrow.parquet.write_table(whole, partial)
 
 
-def _tables(run_folder: Path, needed: str) -> list[tuple[str, Any]]:
-    """The rows of each variant as an Arrow table, in the order of the file; none where `needed` is no column."""
+def read_tables(path: Path, needed: str) -> list[tuple[str, Any]]:
+    """The rows of each variant as an Arrow table, in the order of the file; none without a file or where `needed` is no column.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     import pyarrow
     import pyarrow.compute
     import pyarrow.parquet
 
-    path = run_folder / FILE
     if not path.is_file():
         return []
     try:

@@ -33,7 +33,8 @@ class Estimate:
     Attributes:
         value: the metric.
         influence: how far each example moves it, shape (examples,); sums to 0.
-        flipped: the influence that each example would have, had the model's two best classes changed places; shape (examples,).
+        flipped: the influence that each example would have, had the model's two best classes changed places, shape (examples,);
+            of what has no classes, had its value been the least or the most that it can be, shape (2, examples).
     """
 
     value: float

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from .bounded_mean import BoundedMean, false_position
-from .evidence import Agreement, Evidence, Interval, PairedAccuracy, Perplexity
+from .evidence import Agreement, Evidence, Interval, PairedAccuracy
 from .metrics import METRICS, Conditions, Kind
-from .predictions import ClassPredictions, WindowScores
+from .predictions import ClassPredictions
 from .quality import NAMES, Estimate
 from .stats import proportion_bounds, tango_bounds
 
@@ -217,18 +217,11 @@ def _first(decided: Callable[[float], bool], low: float, high: float) -> float |
 
 
 def quality_evidence(
-    classes: Mapping[str, ClassPredictions],
-    windows: Mapping[str, WindowScores],
-    baseline: str,
-    class_names: Sequence[str] = (),
+    classes: Mapping[str, ClassPredictions], baseline: str, class_names: Sequence[str] = ()
 ) -> Iterator[Evidence]:
-    """Paired evidence on all examples: every quality metric of classifiers, perplexity of generators."""
+    """Paired evidence on all examples: every quality metric of classifiers."""
     for variant, reference, answers in _pairs(classes, baseline):
         yield from _of_pair(variant, reference, answers, {}, METRICS, class_names)
-    reference_scores = windows.get(baseline)
-    for variant, scores in windows.items():
-        if variant != baseline and reference_scores is not None:
-            yield Perplexity(variant, "perplexity", {}, reference_scores.nll, scores.nll, scores.tokens)
 
 
 def slice_evidence(

@@ -1,26 +1,28 @@
 """Quality in absolute values with their intervals, n and standard errors, and the recall of every class."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .evidence import LEAST_WINDOWS, ratio_of_sums
+from .generated import Generations
+from .generation_evidence import comparable
+from .generation_quality import of_divergences
 from .metrics import METRICS, Conditions
 from .predictions import ClassPredictions, WindowScores
 from .quality import Estimate
 from .quality_evidence import PairedClass, WorstClassRecall, paired_classes
 from .results import ClassRecall, Measurement
-from .stats import proportion_interval
+from .stats import proportion_interval, t_quantile
 
 _CONFIDENCE = 0.95
 _TAIL = (1 - _CONFIDENCE) / 2
 
 
 def quality_measurements(
-    classes: Mapping[str, ClassPredictions],
-    windows: Mapping[str, WindowScores],
-    baseline: str,
-    class_names: Sequence[str] = (),
+    classes: Mapping[str, ClassPredictions], baseline: str, class_names: Sequence[str] = ()
 ) -> Iterator[Measurement]:
     """Every quality metric of every variant on all examples; accuracy and agreement within every slice too."""
     reference = classes.get(baseline)
@@ -32,8 +34,25 @@ def quality_measurements(
             yield from (_estimated(variant, name, estimate) for name, estimate in answers.quality.items())
         for name, inside in answers.sliced.items():
             yield from _shares(variant, inside, against.sliced[name] if against else None, {"slice": name})
+
+
+def generation_measurements(
+    windows: Mapping[str, WindowScores], generations: Mapping[str, Generations], baseline: str
+) -> Iterator[Measurement]:
+    """Every quality metric of every generator, on the windows of text and on the answers to the prompts."""
     for variant, scores in windows.items():
-        yield _perplexity(variant, scores)
+        yield from _likelihoods(variant, scores)
+        found = of_divergences(scores.divergences or ())
+        if found is not None:
+            yield _estimated(variant, "kl_divergence", found)
+    reference = generations.get(baseline)
+    for variant, answers in generations.items():
+        if variant != baseline and reference is not None:
+            found_pairs = comparable(reference, answers)
+            yield from (_estimated(variant, name, estimate) for name, estimate in found_pairs.items())
+        if answers.exact is not None:
+            yield _proportion(variant, "exact_match", {}, answers.exact)
+        yield from (_estimated(variant, name, estimate) for name, estimate in answers.quality.items())
 
 
 def _shares(
@@ -71,15 +90,19 @@ def _estimated(variant: str, name: str, estimate: Estimate) -> Measurement:
     return Measurement(variant, name, METRICS[name].unit, {}, estimate.value, low, high, n, estimate.standard_error)
 
 
-def _perplexity(variant: str, scores: WindowScores) -> Measurement:
-    """Perplexity with the standard error over windows."""
-    mean = float(scores.nll.sum() / scores.tokens.sum())
-    residual = scores.nll - mean * scores.tokens
-    error = float(np.sqrt((residual**2).sum()) / scores.tokens.sum())
-    value = float(np.exp(mean))
-    low, high = float(np.exp(mean - 1.96 * error)), float(np.exp(mean + 1.96 * error))
-    unit = METRICS["perplexity"].unit
-    return Measurement(variant, "perplexity", unit, {}, value, low, high, len(scores.nll), value * error)
+def _likelihoods(variant: str, scores: WindowScores) -> Iterator[Measurement]:
+    """Perplexity and, where the bytes are known, bits a byte, with the standard error over windows; two of them at least."""
+    n = len(scores.nll)
+    if n < LEAST_WINDOWS:
+        return
+    quantile = -t_quantile(_TAIL, n - 1)
+    mean, error = ratio_of_sums(scores.nll, scores.tokens)
+    value, low, high = (math.exp(each) for each in (mean, mean - quantile * error, mean + quantile * error))
+    yield Measurement(variant, "perplexity", METRICS["perplexity"].unit, {}, value, low, high, n, value * error)
+    if scores.bytes is not None:
+        bits, error = ratio_of_sums(scores.nll / math.log(2), scores.bytes)
+        low, high = bits - quantile * error, bits + quantile * error
+        yield Measurement(variant, "bits_per_byte", METRICS["bits_per_byte"].unit, {}, bits, low, high, n, error)
 
 
 def class_recalls(

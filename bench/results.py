@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ..optimize.errors import InputError
 from ..optimize.files import write_json
 from .metrics import Conditions
+from .search_findings import Search, search_from
 
 SCHEMA_VERSION = 1
 RESULTS = "results.json"
@@ -130,6 +131,25 @@ class ClassRecall:
 
 
 @dataclass(frozen=True)
+class GeneratedText:
+    """What a candidate answered to a prompt, beside the baseline's answer.
+
+    `first_divergence` is the first token that differs, None where none does; `margin` how near the baseline's two best logits lay
+    there, None where the tokens were drawn or are the same. A `near_tie` is one that rounding alone may decide.
+    """
+
+    variant: str
+    example: int
+    prompt: str
+    reference: str
+    baseline_text: str
+    text: str
+    first_divergence: int | None = None
+    margin: float | None = None
+    near_tie: bool = False
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything derived from a run's raw files; `samples` and `predictions` stay in their own files."""
 
@@ -142,8 +162,11 @@ class Results:
     gates: tuple[Gate, ...] = ()
     flips: tuple[Flip, ...] = ()
     class_recalls: tuple[ClassRecall, ...] = ()
+    texts: tuple[GeneratedText, ...] = ()
     notices: tuple[str, ...] = ()
     """Sentences about the run as a whole: nothing was judged, accuracy not judged, the machine was loaded, ..."""
+    search: Search | None = None
+    """What a search tried and found before this run judged its choice; None where nothing was searched."""
     exit_code: int = 0
     schema_version: int = SCHEMA_VERSION
     folder: Path = Path()
@@ -171,9 +194,11 @@ class Results:
             "gates": Gate,
             "flips": Flip,
             "class_recalls": ClassRecall,
+            "texts": GeneratedText,
         }
         lists = {key: tuple(made(**_tuples(row)) for row in data.get(key, [])) for key, made in parts.items()}
-        return Results(**{**data, **lists, "notices": tuple(data["notices"])})
+        searched = search_from(data["search"]) if data.get("search") is not None else None
+        return Results(**{**data, **lists, "notices": tuple(data["notices"]), "search": searched})
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:

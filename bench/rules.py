@@ -21,8 +21,8 @@ ALWAYS_SLICED = ("accuracy", "agreement")
 class Rule:
     """One rule; `maximum` says whether `limit` is the highest value allowed or the lowest.
 
-    Without conditions it holds at every shape measured; the best of the batch sizes is judged only where it is named. With
-    `slice` it holds within each value of that data column, without it on all examples together.
+    Without conditions it holds at every shape measured; the best of the batch sizes, and one past length of a request's, are judged
+    only where they are named. With `slice` it holds within each value of that data column, without it on all examples together.
     """
 
     metric: str
@@ -52,6 +52,7 @@ class Rule:
             and (not self.variants or evidence.variant in self.variants)
             and all(evidence.conditions.get(key) == value for key, value in self.conditions.items())
             and (evidence.conditions.get("batch_size") != BEST or "batch_size" in self.conditions)
+            and ("past_length" not in evidence.conditions or "past_length" in self.conditions)
             and column_of(evidence.conditions) == self.slice
         )
 

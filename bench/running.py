@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from .checks import Checked, check_all
 from .child import Child
 from .config import Config, MeasureConfig, parse_config, to_toml
 from .derive import derive, judgement_of, read_facts
+from .generated import write_generations
 from .journal import Journal
 from .metrics import Conditions
 from .needed import data_sentences, examples_judged
@@ -66,12 +67,18 @@ def run(config: Config, options: Options | None = None, reporter: Reporter | Non
     config = complete(config, options)
     folder = new_run_folder(options.out, config.workload.name)
     with prepared_workload(config, options, reporter) as prepared:
-        shapes = shapes_of(config, prepared)
-        _tell_examples_needed(config, prepared, reporter)
-        built = build_all(config, prepared, options, reporter)
-        folder.mkdir(parents=True, exist_ok=True)
-        journal = _write_raw(folder, config, prepared, built, options)
-        _measure(folder, config, prepared, built, shapes, journal, options, reporter)
+        return run_prepared(config, prepared, replace(options, out=folder), reporter)
+
+
+def run_prepared(config: Config, prepared: Prepared, options: Options, reporter: Reporter) -> Results:
+    """Run a complete config on a workload that is prepared already, into the folder `options.out`."""
+    folder = options.out or Path()
+    shapes = shapes_of(config, prepared)
+    _tell_examples_needed(config, prepared, reporter)
+    built = build_all(config, prepared, options, reporter)
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = _write_raw(folder, config, prepared, built, options)
+    _measure(folder, config, prepared, built, shapes, journal, options, reporter)
     results = derive(folder, inconclusive=options.inconclusive)
     write_results(results, folder)
     return results
@@ -248,7 +255,13 @@ def _measure(
             threads = config.measure.threads
             checked = check_all(usable, prepared, shapes, threads=threads, provider=provider, progress=progress)
         for each in checked:
-            journal.write("checked", variant=each.name, failure=each.failure, call_ms=each.call_ms)
+            journal.write(
+                "checked",
+                variant=each.name,
+                failure=each.failure,
+                call_ms=each.call_ms,
+                near_ties=list(each.near_ties),
+            )
         _write_answers(folder, checked)
         fine = {each.name: each for each in checked if not each.failure}
         contenders = _contenders(config, [made for made in usable if made.name in fine])
@@ -312,3 +325,4 @@ def _write_answers(folder: Path, checked: Sequence[Checked]) -> None:
     windows = {each.name: each.answers for each in checked if isinstance(each.answers, WindowScores)}
     write_class_predictions(folder, classes)
     write_window_scores(folder, windows)
+    write_generations(folder, {each.name: each.generations for each in checked if each.generations is not None})

@@ -81,7 +81,7 @@ class Replicate:
     by_round: dict[tuple[str, str, str], dict[int, float]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    """Values of visits by round that were computed already, by metric, variant and shape: every look asks for them again."""
+    """Values of visits by round that were computed already, by metric, variant and conditions: every look asks for them again."""
 
     @staticmethod
     def of(columns: dict[str, list[Any]]) -> "Replicate":

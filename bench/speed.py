@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from .metrics import METRICS, Conditions, Metric
+from .metrics import METRICS, Conditions, Metric, past_parts
 from .samples import Replicate, key_of
 from .stats import least_n
 
@@ -53,7 +53,7 @@ class Statistic:
         return float(np.median(ratios)) if ratios else None
 
     def _by_round(self, replicate: Replicate, variant: str) -> dict[int, float]:
-        place = (self.metric.name, variant, self.shape)
+        place = (self.metric.name, variant, key_of(self.conditions))
         if place not in replicate.by_round:
             replicate.by_round[place] = self._computed_by_round(replicate, variant)
         return replicate.by_round[place]
@@ -76,6 +76,8 @@ def statistics(
     conditions: dict[str, Conditions] = {shape: json.loads(shape) for shape in sorted(shapes)}
     for shape in conditions.values():
         yield from (of_shape(metric, shape) for metric in timed_metrics(kind))
+        if kind == "decoder":
+            yield from (of_shape(METRICS["tpot"], {**shape, "past_length": past}) for past in past_parts(shape))
     if kind == "classifier":
         yield from _best_throughputs(conditions.values())
         if latency_limit:
@@ -89,8 +91,8 @@ def timed_metrics(kind: Literal["classifier", "decoder"]) -> list[Metric]:
 
 
 def of_shape(metric: Metric, conditions: Conditions) -> Statistic:
-    """A metric of the calls of one shape; a percentile of too few calls has no value."""
-    key = key_of(conditions)
+    """A metric of the calls of one shape, or at one `past_length` within them; a percentile of too few calls has no value."""
+    key = key_of({name: value for name, value in conditions.items() if name != "past_length"})
     needed = 1 if metric.percentile is None else least_n(metric.percentile / 100)
 
     def of(replicate: Replicate, variant: str) -> float | None:

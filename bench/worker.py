@@ -22,12 +22,15 @@ from numpy.typing import NDArray
 from ..optimize.backends.base import Decoder, OpenOptions, Predictor
 from ..optimize.errors import BuildError, WeighbridgeError, first_line
 from ..optimize.variant import Variant
+from .answering import answer, padding_ties
 from .counters import affinity
 from .functions import OpenedFunction, find
-from .generation import generate, negative_log_likelihood
+from .generation import generate
 from .load import Visit, callers_at_once, one_after_another, random_arrivals
 from .repeatable import need_repeatable
-from .workloads.base import Prepared, batches, rows
+from .scoring import score
+from .workloads.base import Prepared, rows
+from .workloads.prompts import Prompts
 
 _DISTINCT_BATCHES = 8
 _WARM_WINDOW = 5
@@ -106,24 +109,37 @@ class Weigher:
         np.save(out, scores)
         return {"examples": len(scores)}
 
-    def score_windows(self, prepared: str, batch_size: int, out: str) -> dict[str, Any]:
-        """Score the perplexity windows; writes (windows, 2): summed -ln p, scored tokens."""
+    def score_windows(self, prepared: str, out: str) -> dict[str, Any]:
+        """Score the perplexity windows; writes `nll` of each and the log-probabilities of `next_tokens` (scoring.py)."""
         workload = Prepared.read(Path(prepared))
-        parts = []
-        for batch in batches(workload.arrays("scoring", 0), batch_size):
-            nll, tokens = negative_log_likelihood(self.opened, batch["input_ids"], batch["attention_mask"])
-            parts.append(np.stack([nll, tokens.astype(np.float64)], axis=1))
-        table = np.concatenate(parts)
-        if not np.isfinite(table).all():
+        nll, next_tokens = score(self.opened, workload.arrays("scoring", 0))
+        if not np.isfinite(nll).all():
             raise BuildError("gave logits that are not finite numbers on the scoring windows")
-        np.save(out, table)
-        return {"examples": len(table)}
+        np.savez(out, nll=nll, next_tokens=next_tokens)
+        return {"examples": len(nll)}
+
+    def answer_prompts(self, prepared: str, tie: float, out: str) -> dict[str, Any]:
+        """Answer every prompt; writes `tokens` and `margins` (answering.py). Where padding changes answers it is a BuildError.
+
+        The answer lists the places where a padded batch and a single request went apart at a tie.
+        """
+        prompts = Prompts.read(Path(prepared))
+        near_ties = padding_ties(self.opened, prompts, tie)
+        tokens, margins = answer(self.opened, prompts)
+        np.savez(out, tokens=tokens, margins=margins)
+        return {"near_ties": near_ties}
 
     def repeat(self, key: str) -> dict[str, Any]:
         """Answer the first batch of a shape twice; raises BuildError where the answers differ by more than rounding."""
         conditions, inputs = self.shapes[key]
         need_repeatable(self.opened, inputs[0], decoder="max_new_tokens" in conditions)
         return {}
+
+    def try_variant(self, **arguments: Any) -> dict[str, Any]:
+        """Score another variant and time it in turn with the opened one (search_child.py)."""
+        from .search_child import try_variant
+
+        return try_variant(self, Weigher(), **arguments)
 
     def memory(self) -> dict[str, Any]:
         """The resident memory of this process, its peak and what it holds now, in bytes."""

@@ -10,12 +10,15 @@ from .backends import backend
 from .backends.base import Backend, Opened
 from .cache import ArtifactCache, Tell
 from .errors import BuildError, InputError
+from .factory import ARCHITECTURE, WEIGHTS, is_built
 from .files import sha256_of_json
+from .int8_plan import INT8
 from .loading import describe, load, read_source_signature
 from .model import Batch, Examples, Form
 from .onnx_files import external_files
 from .origin import task_of
 from .parity import need_sound, reference_of
+from .pruning_plan import PLAN
 from .source import Source, SourceKind
 from .variant import Parity, Variant
 
@@ -53,7 +56,7 @@ def adopt(
     cache: ArtifactCache | None = None,
     progress: Tell | None = None,
 ) -> Variant:
-    """Take an existing artifact as a variant: an .onnx file with the data files beside it, or a transformers folder.
+    """Take an existing artifact as a variant: an .onnx file with the data files beside it, or a folder of a torch model.
 
     `precision` is what the artifact is said to be, None to be told by the audit. Where `reference` is given, the
     artifact must agree with it on half of the probes; else its answers must be numbers that differ between inputs.
@@ -67,7 +70,7 @@ def adopt(
     need_usable(made_by)
     if not examples.probes:
         raise InputError("an artifact is checked on real inputs; give at least one batch as Examples.probes")
-    kind = _KINDS[made_by.form]
+    kind = "module" if is_built(path) and made_by.form == "module" else _KINDS[made_by.form]
     task = reference.task if reference else task_of(kind, str(path), examples.probes[0])
     taken = _Adoption(describe(kind, str(path), task), made_by, precision, examples.probes, reference)
     return _adopted(taken, cache or ArtifactCache(), progress)
@@ -114,9 +117,10 @@ def _take(taken: _Adoption, folder: Path) -> None:
 
 def _copied(source: Source, folder: Path) -> tuple[str, ...]:
     """Copy the artifact's files, the main one first."""
-    if source.kind == "transformers":
-        names: tuple[str, ...] = ("model.safetensors", "config.json")
-        origins = {name: source.path / name for name in names}
+    if source.kind in ("transformers", "module"):
+        described = ARCHITECTURE if source.kind == "module" else "config.json"
+        plans = [name for name in (PLAN, INT8) if (source.path / name).is_file()]
+        origins = {name: source.path / name for name in (WEIGHTS, described, *plans)}
     else:
         main = "model.onnx" if source.kind == "onnx" else "model.fake.json"
         beside = external_files(source.path) if source.kind == "onnx" else ()

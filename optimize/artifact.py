@@ -13,7 +13,18 @@ from .model import Signature
 from .source import Source
 from .variant import MANIFEST, Manifest, Parity, StepRecord
 
-TOOLS = ("weighbridge", "torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy", "openvino", "nncf")
+TOOLS = (
+    "weighbridge",
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "numpy",
+    "openvino",
+    "nncf",
+    "torchao",
+)
 
 
 def tools() -> dict[str, str]:

@@ -37,6 +37,12 @@ def need_inputs(batch: Batch, names: Iterable[str]) -> None:
         raise InputError(f"the model's input '{missing[0]}' is not in the data; it has: {', '.join(batch)}")
 
 
+def positions_of(mask: NDArray[np.int64], new: int) -> NDArray[np.int64]:
+    """Positions of the last `new` tokens, counted from the mask (batch, past + new), so that left padding takes none."""
+    positions: NDArray[np.int64] = np.maximum(mask.cumsum(axis=1)[:, -new:] - 1, 0)
+    return positions
+
+
 def as_types(batch: Batch, dtypes: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """The arrays that `dtypes` names, contiguous and of those numpy types; others are left out."""
     return {name: np.ascontiguousarray(batch[name], dtype=dtype) for name, dtype in dtypes.items()}

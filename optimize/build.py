@@ -18,14 +18,14 @@ from .files import sha256_of_json
 from .model import Examples, Form, Model, OnnxModel, TorchModel
 from .origin import Origin, origin_of
 from .parity import Reference, reference_of
-from .recipe import Recipe, StepConfig
+from .recipe import Recipe, StepConfig, step_from_dict
 from .source import Source, Task
 from .techniques import calibrates, clash, technique
 from .variant import StepRecord, Variant
 
 __all__ = ["adopt", "cache_key", "optimize"]
 
-ARTIFACT_SCHEMA = 1
+ARTIFACT_SCHEMA = 2
 """Part of every cache key; raised when the same recipe would be built otherwise."""
 _ONNX_FILES = "onnxruntime"
 """The backend whose FP32 artifact is the exported ONNX file itself."""
@@ -120,7 +120,8 @@ def _check_recipe(source: Source, recipe: Recipe, examples: Examples) -> None:
 
 def _form_after(step: StepConfig, form: Form, made_by: Backend) -> Form:
     """The form of the model after a step, which takes it as that form already or can have it exported to it."""
-    needed = technique(step.use).form
+    using = technique(step.use)
+    needed, given = using.form, using.gives or using.form
     if form == "fake":
         raise ConfigError(f"step '{step.use}' cannot be applied to a fake model")
     if needed == "module" and form == "onnx":
@@ -128,11 +129,16 @@ def _form_after(step: StepConfig, form: Form, made_by: Backend) -> Form:
             f"step '{step.use}' changes a torch module, but here the model is an ONNX graph already; "
             "put it before the steps on ONNX graphs, and start from a torch model"
         )
-    if needed == "onnx" and made_by.form == "module":
+    if given == "onnx" and made_by.form == "module":
         raise ConfigError(
-            f"step '{step.use}' changes an ONNX graph, of which backend {made_by.name} has no use; leave it out"
+            f"step '{step.use}' gives an ONNX graph, of which backend {made_by.name} has no use; leave it out"
         )
-    return needed
+    if using.backends and made_by.name not in using.backends:
+        raise ConfigError(
+            f"step '{step.use}' leaves a model that only backend {', '.join(using.backends)} can run, "
+            f"not {made_by.name}; leave it out"
+        )
+    return given
 
 
 def cache_key(source: Source, recipe: Recipe, examples: Examples) -> str:
@@ -215,11 +221,8 @@ def _in_form(form: Form, state: _State, job: _Job, folder: Path) -> _State:
     """Export the module where an ONNX graph is wanted; anything else is in its form already."""
     if form != "onnx" or not isinstance(state.model, TorchModel):
         return state
-    from .onnx_export import export
-
     job.tell("export to ONNX")
-    exported = export(state.model, state.reference.probes, _new_folder(folder) / "model.onnx")
-    return _verified(state, exported, "export", {"use": "export"}, {}, exact=True)
+    return _applied(step_from_dict({"use": "export"}), state, job, folder)
 
 
 def _applied(step: StepConfig, state: _State, job: _Job, folder: Path) -> _State:

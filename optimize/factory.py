@@ -1,17 +1,25 @@
-"""Modules made by a user's factory, `package.module:factory`."""
+"""Modules made by a user's factory, `package.module:factory`, and those that a build has saved into a folder."""
 
 import contextlib
 import importlib
 import importlib.util
+import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from .errors import InputError, first_line
-from .pruning_plan import Change, replay
+from .files import write_json
+from .pruning_plan import Change, checked_changes, replay
 from .source import Source
+from .torch_int8 import hold_places, make_int8
+
+ARCHITECTURE = "architecture.json"
+"""The file of a built folder that says which factory makes its module, and which changes are then made to it."""
+WEIGHTS = "model.safetensors"
 
 
 def make_module(source: Source) -> Any:
@@ -60,6 +68,8 @@ def load_weights(module: Any, path: Path, reference: str) -> None:
 def fill(module: Any, changes: Sequence[Change], path: Path, reference: str) -> Any:
     """Make structural changes to a fresh module, then load saved weights into it in the precision of their file.
 
+    Where a plan beside the weights names layers that multiply 8-bit weights, they take the places of the float ones.
+
     Raises:
         InputError: the file is damaged, or its tensors are not the changed module's.
         BuildError: a change is of a later release or does not fit the module.
@@ -67,12 +77,67 @@ def fill(module: Any, changes: Sequence[Change], path: Path, reference: str) -> 
     from safetensors.torch import load_file
 
     replay(module, changes)
-    saved = load_file(str(path))
+    try:
+        saved = load_file(str(path))
+    except Exception as error:
+        raise InputError(f"the weights {path} cannot be read ({first_line(error)}); build the model again") from error
+    places = hold_places(module, path.parent, saved)
     for name, tensor in module.state_dict(keep_vars=True).items():
-        if name in saved:
-            tensor.data = tensor.data.to(saved[name].dtype)
+        if name not in saved:
+            continue
+        if saved[name].is_floating_point() != tensor.is_floating_point():
+            raise InputError(
+                f"the weights {path} do not fit the module of {reference}: {name} is {saved[name].dtype} instead of {tensor.dtype}"
+            )
+        tensor.data = tensor.data.to(saved[name].dtype)
     load_weights(module, path, reference)
+    make_int8(module, path.parent, places)
     return module.eval()
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Where a built folder's module comes from: a factory, and the structural changes made to what it returns."""
+
+    source: Source
+    changes: tuple[Change, ...] = ()
+
+    def write(self, folder: Path) -> None:
+        """Lay it beside the folder's weights."""
+        write_json(folder / ARCHITECTURE, {"source": self.source.to_dict(), "changes": list(self.changes)})
+
+
+def is_built(reference: str | Path) -> bool:
+    """Whether a reference is a folder that a build has saved a factory's module into."""
+    return (Path(reference) / ARCHITECTURE).is_file()
+
+
+def read_architecture(folder: Path) -> Architecture:
+    """The architecture of a built folder.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = folder / ARCHITECTURE
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return Architecture(Source.from_dict({**facts["source"], "weights": None}), checked_changes(facts["changes"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} does not say how the module is made ({' '.join(str(error).split())}); build the model again"
+        ) from error
+
+
+def built_module(folder: Path) -> Any:
+    """The module of a built folder, in the precision of its file.
+
+    Raises:
+        InputError: the folder's files are damaged, or the factory no longer makes the architecture that was saved.
+        BuildError: a change is of a later release or does not fit the module.
+    """
+    architecture = read_architecture(folder)
+    source = architecture.source
+    return fill(make_module(source), architecture.changes, folder / WEIGHTS, source.reference)
 
 
 def source_files(source: Source) -> tuple[Path, ...]:

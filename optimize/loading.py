@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, NotAvailableYetError, first_line
-from .factory import fill, make_module, source_files
+from .factory import ARCHITECTURE, WEIGHTS, built_module, fill, is_built, make_module, read_architecture, source_files
 from .files import sha256_of_file, sha256_of_json
+from .int8_plan import INT8
 from .model import CacheSpec, FakeModel, Model, OnnxModel, Signature, TensorSpec, TorchModel
 from .onnx_files import external_files, read_signature, read_valid
-from .pruning_plan import PLAN, cache_after, read_plan
+from .pruning_plan import PLAN, Change, cache_after, read_plan
 from .quiet import quiet
 from .source import Source, SourceKind, Task
 
@@ -57,12 +58,22 @@ def _sha256(source: Source) -> str:
 
 def _sha256_of_folder(folder: Path) -> str:
     files = [folder / "config.json", *(path for pattern in _WEIGHTS for path in sorted(folder.glob(pattern)))]
-    files += [path for path in (folder / PLAN,) if path.is_file()]
+    files += [path for path in (folder / PLAN, folder / INT8) if path.is_file()]
     return sha256_of_json([[path.name, sha256_of_file(path)] for path in files])
 
 
 def _sha256_of_module(source: Source) -> str:
-    """The factory's code, and every tensor of its state with name, type and shape."""
+    """The factory's code, and every tensor of its state with name, type and shape; of a built folder, its files."""
+    if is_built(source.reference):
+        files = (
+            source.path / ARCHITECTURE,
+            source.path / WEIGHTS,
+            *(path for path in (source.path / INT8,) if path.is_file()),
+            *source_files(read_architecture(source.path).source),
+        )
+        if not files[1].is_file():
+            raise InputError(f"{source.reference} holds no {WEIGHTS} beside its {ARCHITECTURE}; build the model again")
+        return sha256_of_json([sha256_of_file(path) for path in files])
     module = make_module(source)
     digest = hashlib.sha256()
     for path in source_files(source):
@@ -95,11 +106,15 @@ def load(source: Source) -> Model:
         return _load_fake(source)
     if source.kind == "transformers":
         return _load_transformers(source)
+    if is_built(source.reference):
+        _need_floats(source.path)
     return _load_module(source)
 
 
 def read_source_signature(source: Source) -> Signature:
     """The signature of a source, without loading the weights of a transformers model; raises as `load` does."""
+    if source.kind == "module":
+        return _load_module(source).signature
     if source.kind != "transformers":
         return load(source).signature
     return _transformers_signature(source, transformers_config(source.reference))
@@ -134,14 +149,22 @@ def _need_file(path: Path) -> None:
 
 
 def _load_module(source: Source) -> TorchModel:
-    module = make_module(source).eval().to("cpu")
+    """A factory's module, or that of a built folder, in FP32, which comes from the factory through its changes."""
+    if is_built(source.reference):
+        made = read_architecture(source.path)
+        names = source.input_names or made.source.input_names
+        return _of_module(built_module(source.path).float(), replace(made.source, input_names=names), made.changes)
+    return _of_module(make_module(source).eval().to("cpu"), source)
+
+
+def _of_module(module: Any, source: Source, changes: tuple[Change, ...] = ()) -> TorchModel:
     names = source.input_names or required_inputs(module)
     if not names:
         raise InputError(
             f"the module of {source.reference} names no input in its forward; write forward(self, x) or the like"
         )
     inputs = tuple(TensorSpec(name, "", ("batch",)) for name in names)
-    return TorchModel(module, Signature("classifier", inputs, ("logits",)), source)
+    return TorchModel(module, Signature("classifier", inputs, ("logits",)), source, changes)
 
 
 def required_inputs(module: Any) -> tuple[str, ...]:
@@ -177,7 +200,9 @@ def _load_transformers(source: Source) -> TorchModel:
 def _from_pretrained(auto: Any, source: Source, attention: str | None) -> Any:
     """Load weights as FP32; code that came with the model is never run, and pickles are read as weights only."""
     folder = transformers_folder(source.reference)
+    _need_floats(folder)
     if (folder / PLAN).is_file():
+        _need_architecture(folder, source)
         return pruned_module(folder, attention).float()
     try:
         with quiet():
@@ -199,6 +224,33 @@ def _from_pretrained(auto: Any, source: Source, attention: str | None) -> Any:
     return module
 
 
+def _need_floats(folder: Path) -> None:
+    """Refuse to start from a variant whose weights are integers already."""
+    if (folder / INT8).is_file():
+        raise InputError(
+            f"{folder} holds weights in 8 bits, from which nothing can be built; give the model that it was built from, "
+            f'or take it as it is: artifact = "{folder}"'
+        )
+
+
+def _need_architecture(folder: Path, source: Source) -> None:
+    """Hold a pruned folder to what it is opened for: its plan fits the one architecture that it was saved from."""
+    from transformers.models.auto import modeling_auto
+
+    config = transformers_config(str(folder))
+    known = (
+        modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        if source.task == "text-generation"
+        else modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    )
+    found, wanted = (config.architectures or ["no architecture"])[0], known.get(config.model_type)
+    if found != wanted:
+        raise InputError(
+            f"{source.reference} holds a pruned {found}, which is no model for {source.task} "
+            f"({wanted or 'none of this kind'} is); give it as what it is, or prune such a model"
+        )
+
+
 def pruned_module(folder: Path, attention: str | None = None) -> Any:
     """The model of a transformers folder with a pruning plan: its config's architecture, pruned before it is filled.
 
@@ -216,7 +268,7 @@ def pruned_module(folder: Path, attention: str | None = None) -> Any:
             module = getattr(transformers, config.architectures[0])(config)
     except Exception as error:
         raise InputError(f"{folder} cannot be opened as a transformers model: {first_line(error)}") from error
-    return fill(module, read_plan(folder), folder / "model.safetensors", str(folder))
+    return fill(module, read_plan(folder), folder / WEIGHTS, str(folder))
 
 
 def transformers_config(reference: str) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .int8_plan import Int8Plan
 from .source import Source
 
 Batch = Mapping[str, NDArray[Any]]
@@ -36,13 +37,25 @@ class TensorSpec:
         return first if isinstance(first, int) else None
 
 
+_CACHE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+"""Bytes of a number of each type that a cache is kept in."""
+
+
 @dataclass(frozen=True)
 class CacheSpec:
-    """The key/value cache of a decoder: float tensors of shape (batch, heads, past, head_size), two a layer."""
+    """The key/value cache of a decoder: tensors of shape (batch, heads, past, head_size), two a layer.
+
+    `dtype` is float32, float16 or bfloat16.
+    """
 
     layers: int
     heads: int
     head_size: int
+    dtype: str = "float32"
+
+    def bytes(self, batch: int, positions: int) -> int:
+        """Bytes of the cache that holds so many positions of each request."""
+        return 2 * self.layers * self.heads * self.head_size * batch * positions * _CACHE_BYTES[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -71,13 +84,15 @@ class TorchModel:
     """A torch module in evaluation mode on the CPU.
 
     `changes` are the structural changes made to the source's architecture (plain data, in order), so that the module can
-    be made again before its weights are loaded; `source` is where the architecture comes from.
+    be made again before its weights are loaded; `source` is where the architecture comes from. `int8` names the layers of
+    the module that multiply 8-bit weights; None where all are in floating point.
     """
 
     module: Any
     signature: Signature
     source: Source | None = None
     changes: tuple[dict[str, Any], ...] = ()
+    int8: Int8Plan | None = None
     form: Form = "module"
 
 

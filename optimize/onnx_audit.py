@@ -7,10 +7,22 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from .errors import BuildError
 from .onnx_files import bytes_of, count_nodes, is_parameter, is_small, nodes_of, weights_of
 from .onnx_packed import PackedWeight, packed_weights
 
-WEIGHTED_NODES = ("Attention", "Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul")
+WEIGHTED_NODES = (
+    "Attention",
+    "Conv",
+    "ConvTranspose",
+    "FusedConv",
+    "FusedGemm",
+    "FusedMatMul",
+    "Gemm",
+    "GRU",
+    "LSTM",
+    "MatMul",
+)
 """Nodes that hold nearly all weights and work of a model: those that quantization replaces."""
 INTEGER_NODES = (
     "ConvInteger",
@@ -24,6 +36,16 @@ INTEGER_NODES = (
     "QLinearConv",
     "QLinearMatMul",
 )
+_FACTORS = {
+    "DynamicQuantizeMatMul": (0, 1),
+    "Gemm": (0, 1),
+    "MatMul": (0, 1),
+    "MatMulInteger": (0, 1),
+    "MatMulIntegerToFloat": (0, 1),
+    "QGemm": (0, 3),
+    "QLinearMatMul": (0, 3),
+}
+"""At which inputs of a matrix product its two factors stand."""
 _FOUR = 4
 _ZERO_POINT = "_zero_point"
 _TOLERATED = 4
@@ -136,6 +158,33 @@ def _fused_nodes(model: Any) -> Counter[str]:
 def _float_bytes(model: Any, sizes: Mapping[str, int]) -> int:
     names = {name for node in nodes_of(model) if node.op_type in WEIGHTED_NODES for name in node.input[1:]}
     return sum(sizes.get(name, 0) for name in names)
+
+
+def integer_activation_products(model: Any) -> tuple[str, ...]:
+    """The integer matrix products neither factor of which is a weight, as attention has them, by name or output."""
+    constants = {name for name, _ in weights_of(model)}
+    sources = {node.output[0]: node.input[0] for node in nodes_of(model) if node.op_type == "DequantizeLinear"}
+    found = []
+    for node in (node for node in nodes_of(model) if node.op_type in _FACTORS):
+        factors = [node.input[place] for place in _FACTORS[node.op_type]]
+        is_integer = node.op_type in INTEGER_NODES or all(name in sources for name in factors)
+        if is_integer and not any(sources.get(name, name) in constants for name in factors):
+            found.append(node.name or node.output[0])
+    return tuple(found)
+
+
+def need_no_activation_products(model: Any, step: str) -> None:
+    """Hold a quantized graph to its weights: products of two activations lose accuracy and were not asked for.
+
+    Raises:
+        BuildError: one of them was quantized too.
+    """
+    found = integer_activation_products(model)
+    if found:
+        raise BuildError(
+            f"{step} quantized {len(found)} products of two activations ({found[0]}, ...), which it must leave in float; "
+            "this file was made wrongly and is discarded: please report the graph"
+        )
 
 
 def mismatch(precision: str, census: Census) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .backends.torch_backend import open_in_memory
 from .errors import InputError
+from .factory import is_built
 from .loading import describe, load, transformers_config
 from .model import Batch, Model, Signature, TensorSpec, TorchModel
 from .parity import outputs_of
@@ -49,6 +50,8 @@ def _kind_of(reference: str) -> SourceKind:
         return "onnx"
     if reference.endswith(".fake.json"):
         return "fake"
+    if is_built(reference):
+        return "module"
     return "module" if ":" in reference and not Path(reference).exists() else "transformers"
 
 

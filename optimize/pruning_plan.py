@@ -12,7 +12,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, TypeAdapter, model_validator
 
 from .errors import BuildError, InputError
 from .files import write_json
@@ -101,9 +103,46 @@ def read_plan(folder: Path) -> tuple[Change, ...]:
     if not path.is_file():
         return ()
     try:
-        return tuple(json.loads(path.read_text(encoding="utf-8"))["changes"])
+        return checked_changes(json.loads(path.read_text(encoding="utf-8"))["changes"])
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a readable pruning plan ({error}); build the pruned model again") from error
+        raise InputError(
+            f"{path} is not a readable pruning plan ({' '.join(str(error).split())}); build the pruned model again"
+        ) from error
+
+
+class _Kept(BaseModel):
+    """What is written of the layers, or units, that are kept."""
+
+    group: str
+    target: Target
+    size: PositiveInt
+    kept: list[NonNegativeInt] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _places_in_order(self) -> Self:
+        if self.kept != sorted(set(self.kept)) or self.kept[-1] >= self.size:
+            raise ValueError(f"kept must rise and stay below {self.size}; given {self.kept}")
+        return self
+
+
+class _UnitsKept(_Kept):
+    members: list[tuple[str, NonNegativeInt, PositiveInt, PositiveInt]]
+    counts: dict[str, PositiveInt]
+
+
+def checked_changes(data: Any) -> tuple[Change, ...]:
+    """Changes as they were read from a file, each held to its form; of an unknown kind `replay` will say so.
+
+    Raises:
+        ValueError: they are no list of changes, or one lacks something or holds what it cannot.
+    """
+    changes = TypeAdapter(list[Change]).validate_python(data)
+    forms: dict[str, type[_Kept]] = {"units-kept": _UnitsKept, "layers-kept": _Kept}
+    for change in changes:
+        form = forms.get(str(change.get("kind")))
+        if form is not None:
+            form.model_validate(change)
+    return tuple(changes)
 
 
 def cache_after(cache: CacheSpec | None, changes: Iterable[Change]) -> CacheSpec | None:
@@ -123,7 +162,10 @@ def _keep_units(module: Any, change: Change) -> None:
         _narrow(module, change, Member(name, axis, width, blocks))
     for path, share in change["counts"].items():
         owner, _, attribute = path.rpartition(".")
-        setattr(module.get_submodule(owner), attribute, share * len(change["kept"]))
+        try:
+            setattr(module.get_submodule(owner), attribute, share * len(change["kept"]))
+        except AttributeError as error:
+            raise _misfit(change, f"it has no {owner}") from error
 
 
 def _narrow(module: Any, change: Change, member: Member) -> None:
@@ -137,8 +179,9 @@ def _narrow(module: Any, change: Change, member: Member) -> None:
     except AttributeError as error:
         raise _misfit(change, f"it has no {member.tensor}") from error
     expected = change["size"] * member.width * member.blocks
-    if old.shape[member.axis] != expected:
-        raise _misfit(change, f"{member.tensor} has {old.shape[member.axis]} entries where {expected} are meant")
+    found = old.shape[member.axis] if member.axis < old.ndim else 0
+    if found != expected:
+        raise _misfit(change, f"{member.tensor} has {found} entries where {expected} are meant")
     index = torch.tensor(entries(change["kept"], change["size"], member), dtype=torch.int64)
     new = old.detach().index_select(member.axis, index)
     setattr(owner, name, torch.nn.Parameter(new, old.requires_grad) if isinstance(old, torch.nn.Parameter) else new)

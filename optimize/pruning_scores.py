@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .pruning_plan import Group, Member
-from .training import next_token_loss, scores_of
+from .training import is_single, label_loss, next_token_loss, scores_of
 
 Scores = dict[str, Any]
 """A score a unit, shape (size,), by group name; the lowest matter least."""
@@ -53,13 +53,8 @@ def _by_unit(tensor: Any, group: Group, member: Member) -> Any:
 
 def _loss(scores: Any, inputs: dict[str, Any], labels: Any | None) -> Any:
     """Cross-entropy with the labels, or with the answers that the model itself gives; of a generator, the next token's."""
-    import torch
-
-    functional = torch.nn.functional
     if scores.ndim == 3:  # noqa: PLR2004 - rows, positions, vocabulary
-        return next_token_loss(scores, inputs["input_ids"])
-    if scores.ndim == 1 or scores.shape[-1] == 1:
-        flat = scores.reshape(-1)
-        sides = (flat > 0).float() if labels is None else labels.float()
-        return functional.binary_cross_entropy_with_logits(flat, sides)
-    return functional.cross_entropy(scores, scores.argmax(dim=-1) if labels is None else labels)
+        return next_token_loss(scores, inputs)
+    if labels is None:
+        labels = scores.reshape(-1) > 0 if is_single(scores) else scores.argmax(dim=-1)
+    return label_loss(scores, labels)

@@ -1,10 +1,12 @@
 """Find removable units in a module's traced graph: from a layer, along what treats each unit alone, to its readers.
 
-Where the way meets anything else (an addition, a norm over units, the output), the layer is left as it is.
+Where the way meets a sum (a residual connection), the layers that make what is added lose the same units together. Where it
+meets anything else (a norm over units, the output, the module's own input in a sum), they are left as they are.
 """
 
 import operator
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,6 +31,7 @@ _POOLS = frozenset(f"{kind}Pool{rank}d" for kind in ("Max", "Avg", "AdaptiveAvg"
 _FUNCTIONS = frozenset(
     ("relu", "relu_", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "hardswish", "dropout")
 )
+_SUMS = frozenset(("add", "iadd", "add_"))
 _METHODS = frozenset(("relu", "tanh", "sigmoid", "contiguous", "clone", "detach"))
 _POOL_FUNCTIONS = frozenset(f"{kind}_pool{rank}d" for kind in ("max", "avg", "adaptive_avg") for rank in (1, 2, 3))
 
@@ -51,7 +54,7 @@ def traced_groups(module: Any) -> tuple[tuple[Group, ...], str]:
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     found: list[Group] = []
     for node in graph.nodes:
-        if node.op == "call_module":
+        if node.op == "call_module" and not _is_made(str(node.target), found):
             try:
                 found += _groups_of(node, module, calls)
             except _NotSureError:
@@ -59,20 +62,26 @@ def traced_groups(module: Any) -> tuple[tuple[Group, ...], str]:
     return tuple(found), ""
 
 
+def _is_made(layer: str, groups: list[Group]) -> bool:
+    """Whether a layer's units belong to a group already, that of a layer whose units are added to them."""
+    made = {member.tensor for group in groups for member in group.members if not member.reads}
+    return f"{layer}.weight" in made
+
+
 def _groups_of(node: Any, module: Any, calls: Counter[Any]) -> list[Group]:
     name = str(node.target)
     part = module.get_submodule(name)
     layer = layer_of(name, part)
     if layer is not None:
-        channels = is_convolution(part)
         way = _Way(module, calls, layer.outputs)
-        way.need_single(name)
-        way.follow(node, "channel" if channels else "last")
-        return [grouped("channels" if channels else "units", name, layer.outputs, [layer.makes(), *way.pieces])]
+        way.start(node)
+        way.need_whole_sums()
+        return [grouped("channels" if is_convolution(part) else "units", name, layer.outputs, way.pieces)]
     if is_recurrent(part) and len(node.args) == 1 and not node.kwargs:
         way = _Way(module, calls, part.hidden_size)
         way.need_single(name)
         way.follow_recurrent(node, has_cell=type(part).__name__ == "LSTM")
+        way.need_whole_sums()
         return _recurrent_groups(name, part, way.pieces)
     return []
 
@@ -89,12 +98,29 @@ def _recurrent_groups(name: str, part: Any, readers: list[Piece]) -> list[Group]
 
 @dataclass
 class _Way:
-    """The way from one layer's `size` units to all that read them; `pieces` are those found so far."""
+    """The way from one layer's `size` units to all that read them.
+
+    `pieces` are those found so far; `layouts` are the values that hold the units, by their nodes.
+    """
 
     module: Any
     calls: Counter[Any]
     size: int
     pieces: list[Piece] = field(default_factory=list)
+    layouts: dict[Any, Layout] = field(default_factory=dict)
+
+    def start(self, node: Any) -> None:
+        """Set out from a layer that makes the units."""
+        if node in self.layouts:
+            return
+        name = str(node.target)
+        part = self.module.get_submodule(name)
+        layer = layer_of(name, part)
+        if layer is None or layer.outputs != self.size:
+            raise _NotSureError
+        self.need_single(name)
+        self.pieces.append(layer.makes())
+        self.follow(node, "channel" if is_convolution(part) else "last")
 
     def need_single(self, name: str) -> None:
         """A layer that is called twice reads or makes other units too."""
@@ -102,13 +128,47 @@ class _Way:
             raise _NotSureError
 
     def follow(self, node: Any, layout: Layout) -> None:
-        """Go on to every user of a value that holds the units."""
+        """Go on to every user of a value that holds the units, once."""
+        if node in self.layouts:
+            if self.layouts[node] != layout:
+                raise _NotSureError
+            return
+        self.layouts[node] = layout
         if not node.users:
             raise _NotSureError
         for user in node.users:
-            if not user.args or user.args[0] is not node or node in (*user.args[1:], *user.kwargs.values()):
+            if _is_sum(user):
+                self._join(user, layout)
+            elif not user.args or user.args[0] is not node or node in (*user.args[1:], *user.kwargs.values()):
                 raise _NotSureError
-            self._pass(user, layout)
+            else:
+                self._pass(user, layout)
+
+    def _join(self, total: Any, layout: Layout) -> None:
+        """What is added up holds the units on all sides: set out from the other sides' makers too, and go on."""
+        for side in total.args:
+            for maker in self._makers(side):
+                self.start(maker)
+        self.follow(total, layout)
+
+    def _makers(self, node: Any) -> Iterator[Any]:
+        """The nearest layers, upwards from a value, that may have made its units; whether they did, the way down shows."""
+        part = self.module.get_submodule(node.target) if node.op == "call_module" else None
+        if layer_of("", part) is not None:
+            yield node
+        elif node.op not in ("call_module", "call_function", "call_method") or is_recurrent(part):
+            raise _NotSureError
+        else:
+            for side in node.args if _is_sum(node) else node.args[:1]:
+                if not hasattr(side, "op"):
+                    raise _NotSureError
+                yield from self._makers(side)
+
+    def need_whole_sums(self) -> None:
+        """Every side of every sum on the way has been met, with the units where the sum has them."""
+        for total in (node for node in self.layouts if _is_sum(node)):
+            if any(self.layouts.get(side) != self.layouts[total] for side in total.args):
+                raise _NotSureError
 
     def follow_recurrent(self, node: Any, *, has_cell: bool) -> None:
         """Go on from (states, hidden) or (states, (hidden, cell)); of the hidden states only the last layer's counts."""
@@ -195,6 +255,13 @@ class _Way:
             self.follow(user, "last")
         else:
             raise _NotSureError
+
+
+def _is_sum(node: Any) -> bool:
+    """Whether it adds two values of the graph."""
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    values = all(hasattr(side, "op") for side in node.args)
+    return name in _SUMS and len(node.args) == 2 and values and not node.kwargs  # noqa: PLR2004 - two sides
 
 
 def _treats_units_alone(user: Any, layout: Layout) -> bool:

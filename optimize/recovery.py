@@ -1,4 +1,4 @@
-"""What a pruned module is taught again on the calibration examples, and how these become the arguments of its forward."""
+"""Recovery: a pruned module is taught again on the calibration examples; every technique that prunes offers it alike."""
 
 import math
 from collections.abc import Iterator
@@ -6,62 +6,108 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from .batches import row_count
+from .batches import first_rows, row_count
 from .errors import ConfigError
 from .loading import required_inputs, takes_by_name
-from .model import Batch, Examples, Signature
-from .training import TrainingConfig, TrainingReport, fit
+from .model import Batch, Examples, Signature, TorchModel
+from .recipe import StepConfig
+from .training import Teacher, TrainingConfig, TrainingReport, fit
 
 _HELD_OUT = 0.2
 _BATCH_SIZE = 32
 _PATIENCE = 5
+_SCORED_ROWS = 512
+"""Which units to take out is settled by so many rows; recovery learns from all."""
 
 
-def recover(
-    module: Any,
-    teacher: Any | None,
-    signature: Signature,
-    examples: Examples,
-    *,
-    steps: int,
-    learning_rate: float,
-    seed: int,
-) -> TrainingReport:
-    """Train a module in place for at most `steps` steps; a fifth of the examples is held out and stops it early.
+class RecoveryConfig(StepConfig):
+    """How a step's result is taught again; the same for every technique that prunes."""
 
-    It learns its teacher's scores where there is a teacher, else the labels of the calibration data, or, where it is a
-    generator, the next token. The seed decides everything; torch's own generator is left as it was.
+    recover_steps: int = Field(
+        0,
+        ge=0,
+        description="train at most so many steps afterwards, on the calibration data, of which a fifth is held out: the "
+        "weights that are best on it are kept, and five epochs without better ones end it",
+    )
+    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of recovery")
+    distil: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="weight in recovery's loss of the unpruned model's scores; the rest is that of the calibration data's "
+        "labels, of a generator the next tokens' (true is 1, false is 0)",
+    )
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="by which scores are divided where they are learnt; higher shows more of unlikely classes",
+    )
+    seed: int = Field(0, ge=0, description="seed of recovery")
+
+
+def need_calibration(technique: str, examples: Examples) -> None:
+    """Check that there is something to learn from.
+
+    Raises:
+        ConfigError: there is not.
+    """
+    if not examples.calibration:
+        raise ConfigError(
+            f"{technique}, as it is configured here, learns from calibration data: "
+            "set [workload] calibration to a file of it"
+        )
+
+
+def recovered(module: Any, source: TorchModel, config: RecoveryConfig, examples: Examples) -> dict[str, Any]:
+    """Teach what a step has made of the source model, in place; for the record, what `recover_steps` brought.
+
+    These are the steps taken and the held-out losses before and after: the last is the lowest, whose weights stay.
+    Raises as `recover` does.
+    """
+    report = recover(module, source, config, examples)
+    after = min(report.validation_losses + ((report.untrained_loss,) if report.untrained_loss is not None else ()))
+    return {"recovery_steps": report.steps, "held_out_losses": [report.untrained_loss, after]}
+
+
+def recover(module: Any, source: TorchModel, config: RecoveryConfig, examples: Examples) -> TrainingReport:
+    """Train a module in place on its source's scores, on labels or next tokens, or on both, as configured.
+
+    A fifth of the examples is held out and stops it early. The seed decides everything; torch's own generator is left as
+    it was.
 
     Raises:
         ConfigError: there are too few calibration examples, they differ in shape, or their labels are missing.
     """
     import torch
 
+    signature, steps = source.signature, config.recover_steps
     arrays = _joined([arguments(module, signature, batch) for batch in examples.calibration])
-    labels = _needed_labels(examples) if teacher is None and signature.kind == "classifier" else None
+    labels = _needed_labels(examples) if config.distil < 1 and signature.kind == "classifier" else None
+    teacher = Teacher(source.module, config.distil, config.temperature) if config.distil else None
     rows = row_count(arrays)
     training = rows - math.ceil(rows * _HELD_OUT)
-    config = TrainingConfig(
-        learning_rate=learning_rate,
+    how = TrainingConfig(
+        learning_rate=config.learning_rate,
         epochs=math.ceil(steps / max(1, math.ceil(training / _BATCH_SIZE))),
         max_steps=steps,
         batch_size=_BATCH_SIZE,
         validation_share=_HELD_OUT,
         patience=_PATIENCE,
-        seed=seed,
+        seed=config.seed,
         threads=torch.get_num_threads(),
     )
     with torch.random.fork_rng(devices=[]):
-        return fit(module, arrays, labels, config, _silent, teacher)
+        return fit(module, arrays, labels, how, _silent, teacher)
 
 
 def learning_batches(module: Any, signature: Signature, examples: Examples) -> Iterator[tuple[dict[str, Any], Any]]:
-    """The calibration batches as tensors by forward's names, each with its labels, or None where there are none."""
+    """The first 512 calibration rows as tensors by forward's names, batch by batch, each with its labels, or None where there are none."""
     import torch
 
     start = 0
-    for batch in examples.calibration:
+    for batch in first_rows(examples.calibration, _SCORED_ROWS):
         arrays = arguments(module, signature, batch)
         stop = start + row_count(arrays)
         labels = examples.calibration_labels
@@ -102,8 +148,8 @@ def _joined(batches: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
 def _needed_labels(examples: Examples) -> NDArray[np.int64]:
     if examples.calibration_labels is None:
         raise ConfigError(
-            "recovery with distil = false learns from the labels of the calibration data, and it has none; "
-            "give labels, or leave distil = true to learn from the model's own scores"
+            "recovery with distil below 1 learns from the labels of the calibration data, and it has none; "
+            "give labels, or leave distil = 1 to learn from the model's own scores"
         )
     return examples.calibration_labels
 

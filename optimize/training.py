@@ -1,4 +1,4 @@
-"""The one small trainer: fits a classifier or a causal language model, seeded, with early stopping."""
+"""The one small trainer: fits a classifier or a causal language model, alone or by a teacher, seeded, with early stopping."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ class TrainingConfig:
         batch_size: rows a step.
         weight_decay: L2 penalty (decoupled for adam).
         validation_share: share of the rows held out; 0 trains on all and never stops early.
-        patience: epochs without a better validation loss before stopping; the best weights are restored, which are
+        patience: epochs after that of lowest validation loss before stopping; the best weights are restored, which are
             those before the first step where none were better.
         clip: largest norm of the gradient.
         seed: of shuffling, dropout and the split.
@@ -61,12 +61,27 @@ class TrainingReport:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A module in evaluation mode whose scores are learnt (Hinton and others, 2015).
+
+    Attributes:
+        module: takes the same inputs and gives scores of the same shape.
+        weight: of the divergence from its scores in the loss, 0 to 1; the rest is the loss of the labels or next tokens.
+        temperature: by which both sides' scores are divided; higher shows more of the unlikely classes.
+    """
+
+    module: Any
+    weight: float = 1.0
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
 class _Lesson:
-    """What is learnt: rows of inputs, and their labels, or a teacher's scores, or the next token."""
+    """What is learnt: rows of inputs, and their labels or next tokens, a teacher's scores, or both."""
 
     arrays: Arrays
     labels: NDArray[np.int64] | None
-    teacher: Any | None
+    teacher: Teacher | None
 
 
 def fit(
@@ -75,12 +90,13 @@ def fit(
     labels: NDArray[np.int64] | None,
     config: TrainingConfig,
     progress: Tell,
-    teacher: Any | None = None,
+    teacher: Teacher | None = None,
 ) -> TrainingReport:
     """Fit a module in place: cross-entropy on labels, or, with `labels` None, on the next token of `input_ids`.
 
-    With a `teacher`, a module in evaluation mode, the loss is instead the Kullback-Leibler divergence of the module's
-    scores from the teacher's (Hinton and others, 2015, at temperature 1); labels are not looked at.
+    With a `teacher` of weight w and temperature T the loss is w T^2 D + (1 - w) L: D is the Kullback-Leibler divergence of
+    the module's scores from the teacher's, both divided by T (Hinton and others, 2015), and L the loss above, which is not
+    computed where w is 1.
 
     `arrays` are named inputs whose first axis is the rows. The module ends in evaluation mode.
 
@@ -156,18 +172,22 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _loss(module: Any, lesson: _Lesson, rows: NDArray[np.int64]) -> Any:
-    """Divergence from the teacher, or cross-entropy of the class scores or of the next token."""
+    """Divergence from the teacher, and the loss of labels or next tokens, each by its weight."""
     import torch
 
     inputs = {name: torch.from_numpy(np.ascontiguousarray(array[rows])) for name, array in lesson.arrays.items()}
     scores = scores_of(module(**inputs))
-    if lesson.teacher is not None:
+    teacher = lesson.teacher
+    weight = teacher.weight if teacher is not None else 0.0
+    loss = scores.new_zeros(())
+    if weight < 1:
+        labels = None if lesson.labels is None else torch.from_numpy(lesson.labels[rows])
+        loss = (1 - weight) * (label_loss(scores, labels) if labels is not None else next_token_loss(scores, inputs))
+    if teacher is not None and weight > 0:
         with torch.no_grad():
-            wanted = scores_of(lesson.teacher(**inputs))
-        return divergence(scores, wanted, inputs.get("attention_mask"))
-    if lesson.labels is not None:
-        return torch.nn.functional.cross_entropy(scores, torch.from_numpy(lesson.labels[rows]))
-    return next_token_loss(scores, inputs["input_ids"])
+            wanted = scores_of(teacher.module(**inputs))
+        loss = loss + weight * divergence(scores, wanted, inputs.get("attention_mask"), teacher.temperature)
+    return loss
 
 
 def scores_of(outputs: Any) -> Any:
@@ -178,26 +198,47 @@ def scores_of(outputs: Any) -> Any:
     return scores[0] if isinstance(scores, tuple | list) else scores
 
 
-def next_token_loss(scores: Any, ids: Any) -> Any:
-    """Mean cross-entropy of each token after the first, given those before it."""
+def label_loss(scores: Any, labels: Any) -> Any:
+    """Mean cross-entropy of the labels, shape (rows,); of a single score a row, that of its sigmoid."""
     import torch
 
-    return torch.nn.functional.cross_entropy(scores[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    if is_single(scores):
+        return torch.nn.functional.binary_cross_entropy_with_logits(scores.reshape(-1), labels.to(scores.dtype))
+    return torch.nn.functional.cross_entropy(scores, labels)
 
 
-def divergence(scores: Any, wanted: Any, mask: Any | None = None) -> Any:
-    """Mean Kullback-Leibler divergence of softmax(scores) from softmax(wanted), in nats.
+def is_single(scores: Any) -> bool:
+    """Whether scores are a single one a row, shape (rows,) or (rows, 1): for one of two classes, against the other."""
+    return bool(scores.ndim == 1 or scores.shape[-1] == 1)
 
-    Shapes are (rows, classes), or (rows, positions, vocabulary), where positions that the mask leaves out do not count.
-    A single score a row has no softmax: there it is the mean squared difference.
+
+def next_token_loss(scores: Any, inputs: Mapping[str, Any]) -> Any:
+    """Mean cross-entropy of each token of `input_ids` after the first, given those before it; padding does not count."""
+    import torch
+
+    ids = inputs["input_ids"][:, 1:]
+    each = torch.nn.functional.cross_entropy(scores[:, :-1].flatten(0, 1), ids.flatten(), reduction="none")
+    if "attention_mask" not in inputs:
+        return each.mean()
+    mask = inputs["attention_mask"]
+    return each[(mask[:, 1:] * mask[:, :-1]).flatten().bool()].mean()
+
+
+def divergence(scores: Any, wanted: Any, mask: Any | None = None, temperature: float = 1.0) -> Any:
+    """Mean Kullback-Leibler divergence of softmax(scores / T) from softmax(wanted / T), in nats, times T squared.
+
+    The square keeps the gradients as large as at T = 1 (Hinton and others, 2015). Shapes are (rows, classes), or (rows,
+    positions, vocabulary), where positions that the mask leaves out do not count. A single score a row has no softmax:
+    there it is the mean squared difference.
     """
     import torch
 
-    if scores.ndim == 1 or scores.shape[-1] == 1:
+    if is_single(scores):
         return torch.nn.functional.mse_loss(scores, wanted)
-    logs, targets = (torch.log_softmax(each, dim=-1) for each in (scores, wanted))
+    logs, targets = (torch.log_softmax(each / temperature, dim=-1) for each in (scores, wanted))
     each = torch.nn.functional.kl_div(logs, targets, reduction="none", log_target=True).sum(dim=-1)
-    return each[mask.bool()].mean() if mask is not None and mask.shape == each.shape else each.mean()
+    counted = each[mask.bool()] if mask is not None and mask.shape == each.shape else each
+    return temperature**2 * counted.mean()
 
 
 def _step(module: Any, lesson: _Lesson, rows: NDArray[np.int64], optimizer: Any, config: TrainingConfig) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import altair as alt
 
 from ..bench.metrics import METRICS, Conditions
-from ..bench.results import Comparison, Control
+from ..bench.results import Comparison, Control, Measurement
 from . import words
 from .findings import Findings
 from .looks import Look, looks
@@ -18,7 +18,7 @@ from .series import LEVELS, Curve, curves, frontier
 from .tables import control_sentence
 from .vegalite import COLOUR, HEIGHT, MUTED, SHAPE, WIDTH, data, lines, milliseconds, quality, scale, spec, ticks
 
-Group = Literal["tradeoff", "distribution", "ratios", "throughput"]
+Group = Literal["tradeoff", "distribution", "ratios", "throughput", "past"]
 Point = dict[str, Any]
 
 SHAPES_DRAWN = 4
@@ -70,6 +70,7 @@ def charts_of(run: Run, findings: Findings) -> list[Chart]:
         *_distributions(curves(run.folder), findings, shapes, look),
         *(_ratios(findings, each, look) for each in shapes),
         *_throughputs(findings, look),
+        *(_past(findings, each, look) for each in shapes),
     ]
     found = [chart for chart in drawn if chart is not None]
     if total <= VARIANTS_DRAWN:
@@ -281,20 +282,51 @@ def _throughput(
         for each in shapes
     ]
     rows: list[Point] = [
-        {"variant": name, "batch": batch, "rate": each.value, **look[name].data()}
+        {"variant": name, "at": batch, "value": each.value, **look[name].data()}
         for name, batch, each in found
         if each is not None and each.value is not None
     ]
     unit = METRICS[metric].unit
-    axis = axis_for([row["rate"] for row in rows], HEIGHT)
-    y = alt.Y("rate:Q", title=f"{unit}, higher is better", axis=ticks(axis), scale=scale(axis))
-    x = alt.X("batch:O", title="batch size", axis=alt.Axis(labelAngle=0))
+    said = "; ".join(f"{row['variant']}, batch {row['at']}: {words.significant(row['value'])} {unit}" for row in rows)
+    title = "Throughput against batch size" + ("" if alone else f", {words.shape(rest)}")
+    x = alt.X("at:O", title="batch size", axis=alt.Axis(labelAngle=0))
+    return Chart("throughput", title, f"{said}.", _over(x, f"{unit}, higher is better", rows, look))
+
+
+def _past(findings: Findings, conditions: Conditions, look: Mapping[str, Look]) -> Chart | None:
+    """Time per output token against the length of the past, where a shape's requests were long enough to tell."""
+    rows: list[Point] = [
+        {
+            "variant": each.variant,
+            "at": each.conditions["past_length"],
+            "value": each.value,
+            **look[each.variant].data(),
+        }
+        for each in findings.results.measurements
+        if each.metric == "tpot" and each.value is not None and each.variant in look and _at_past(each, conditions)
+    ]
+    if not rows:
+        return None
+    said = "; ".join(f"{row['variant']}, past {row['at']}: {words.significant(row['value'])} ms" for row in rows)
+    title = _titled("Time per output token against past length", findings, conditions)
+    x = alt.X("at:O", title="tokens in the cache", axis=alt.Axis(labelAngle=0))
+    return Chart("past", title, f"{said}.", _over(x, "TPOT in ms, lower is better", rows, look))
+
+
+def _at_past(each: Measurement, conditions: Conditions) -> bool:
+    """Whether a measurement is one of a part of this shape's requests."""
+    rest = {key: value for key, value in each.conditions.items() if key != "past_length"}
+    return "past_length" in each.conditions and rest == dict(conditions)
+
+
+def _over(x: alt.X, title: str, rows: Sequence[Point], look: Mapping[str, Look]) -> dict[str, Any]:
+    """A line with marks a variant: `value` over `at`."""
+    axis = axis_for([row["value"] for row in rows], HEIGHT)
+    y = alt.Y("value:Q", title=title, axis=ticks(axis), scale=scale(axis))
     names = list(dict.fromkeys(row["variant"] for row in rows))
     layers = lines(names, [look[name].dash for name in names], x, y)
     layers.append(data(_ALL).mark_point(filled=True, size=55, opacity=1).encode(x, y, COLOUR, SHAPE))
-    said = "; ".join(f"{row['variant']}, batch {row['batch']}: {words.significant(row['rate'])} {unit}" for row in rows)
-    title = "Throughput against batch size" + ("" if alone else f", {words.shape(rest)}")
-    return Chart("throughput", title, f"{said}.", spec(layers, {**_by_variant(rows), _ALL: rows}))
+    return spec(layers, {**_by_variant(rows), _ALL: rows})
 
 
 def _titled(text: str, findings: Findings, conditions: Conditions) -> str:

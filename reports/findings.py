@@ -37,9 +37,10 @@ class Findings:
 
     @cached_property
     def shapes(self) -> list[Conditions]:
-        """Every shape at which the main speed was measured, in order, without repeats."""
+        """Every shape at which the main speed was measured, in order, without repeats; a past length is a part of one."""
         rows: list[Measurement | Comparison] = [*self.results.measurements, *self.results.comparisons]
-        found = {tuple(each.conditions.items()): each.conditions for each in rows if each.metric == self.speed}
+        main = [each for each in rows if each.metric == self.speed and "past_length" not in each.conditions]
+        found = {tuple(each.conditions.items()): each.conditions for each in main}
         return list(found.values())
 
     @cached_property

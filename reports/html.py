@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ..bench.results import Flip, Gate, VariantRow
 from ..optimize.errors import WorkerError
-from . import classes, tables, verdicts, words
+from . import classes, search, tables, texts, verdicts, words
 from .findings import Findings
 from .looks import Look, looks
 from .run_folder import Run
@@ -75,6 +75,8 @@ class RunView:
     looks: Mapping[str, Look]
     figures: tuple[Figure, ...]
     flips: tuple[FlipView, ...]
+    texts: tuple[texts.TextsView, ...]
+    search_tables: tuple[search.SearchTable, ...]
     environment: tuple[tuple[str, str], ...]
     command: str
 
@@ -162,9 +164,17 @@ def _view(key: str, run: Run, findings: Findings, figures: Sequence[Figure]) -> 
         looks=looks(findings),
         figures=tuple(figures),
         flips=tuple(_flips(findings)),
+        texts=tuple(texts.views(results)),
+        search_tables=search.tables_of(results.search) if results.search else (),
         environment=tuple(_machine_facts(results.environment)),
-        command=f"weighbridge run {'config.toml' if run.config_toml else 'CONFIG'}",
+        command=_command(run),
     )
+
+
+def _command(run: Run) -> str:
+    if run.results.search is not None:
+        return f"weighbridge search CONFIG --max-drop {run.results.search.max_drop:g}"
+    return f"weighbridge run {'config.toml' if run.config_toml else 'CONFIG'}"
 
 
 def _rules(findings: Findings) -> Iterator[RuleView]:
@@ -277,5 +287,6 @@ def _environment() -> Any:
         "STANDINGS": verdicts.STANDINGS,
         "title": words.title,
         "CLASSES_CAPTION": classes.CAPTION,
+        "TEXTS_CAPTION": texts.CAPTION,
     }
     return environment

@@ -110,9 +110,12 @@ def _with_change(findings: Findings, metric: str) -> _Maker:
         if found is None or found.value is None:
             return Cell()
         text = f"{words.quantity(metric, found.value)} {words.standard_error(metric, found.standard_error)}"
-        changed = findings.comparison(row.name, metric, {}, "difference")
+        changed = findings.comparison(row.name, metric, {}, "difference") or findings.comparison(
+            row.name, metric, {}, "ratio"
+        )
         change = f"{words.change(changed)} {words.change_bounds(changed)}" if changed else ""
-        return Cell(text, ", ".join(filter(None, [change, found.note])), found.value)
+        count = f"n = {found.n:,}" if findings.is_generator else ""
+        return Cell(text, ", ".join(filter(None, [change, found.note, count])), found.value)
 
     return _Maker(Column(words.title(metric), METRICS[metric].formula), cell)
 

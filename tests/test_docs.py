@@ -11,6 +11,7 @@ import pytest
 import typer
 from weighbridge.bench.cli.main import app
 from weighbridge.bench.config import parse_config
+from weighbridge.optimize.techniques import technique_names
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -67,6 +68,17 @@ def test_the_readmes_config_is_valid() -> None:
     block = re.findall(r"```toml\n(.*?)\n```", README, flags=re.DOTALL)[0]
     assert len([line for line in block.splitlines() if line.strip()]) <= 10
     assert parse_config(tomllib.loads(block), "README").baseline.name == "torch-fp32"
+
+
+def test_the_configs_of_the_variants_page_are_valid() -> None:
+    """Every TOML block of docs/variants.md is a valid config, its steps included, and its table names every technique."""
+    page = (ROOT / "docs" / "variants.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)\n```", page, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        assert any(variant.steps for variant in parse_config(tomllib.loads(block), "variants.md").variants)
+    table = page.split("## The techniques")[1].split("\n## ")[0]
+    assert set(re.findall(r"`([a-z0-9-]+)`", table)) >= set(technique_names())
 
 
 def test_the_readmes_python_is_whole() -> None:

@@ -1,17 +1,99 @@
 """`weighbridge search`: sensitivity and rollback search."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..reporter import Reporter
+    from ..results import Results
+    from ..search_config import Wanted
+
+MAX_DROP, MAX_SECONDS = 0.01, 600.0
+
 
 def command(
-    config: Annotated[Path | None, typer.Argument(help="Config file.")] = None,
-    max_drop: Annotated[float, typer.Option(help="Accuracy budget, as a fraction.")] = 0.01,
+    config: Annotated[Path | None, typer.Argument(help="Config file.", show_default=False)] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(min=0, max=1, help=f"Accuracy that may be lost, as a fraction; default {MAX_DROP}.")
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help=f"Time for all trials, builds included; default {MAX_SECONDS:g}. The judging run comes on top."
+        ),
+    ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(help="The variant whose layers are tried; default: the first INT8 one of ONNX Runtime."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<date>-<name>.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run folder of an interrupted search to go on with.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done; start nothing.")] = False,
 ) -> None:
-    """Search for the lightest variant that keeps its accuracy (not available yet)."""
-    from ...optimize.errors import NotAvailableYetError
+    """Search for the lightest INT8 variant that keeps its accuracy; the exit code is the verdict on it.
 
-    del config, max_drop
-    raise NotAvailableYetError("search is not available yet in this release; list variants in a config and `run` it")
+    Each layer is tried in float alone, then layers are returned to float until the accuracy budget is kept, all on one half of the
+    evaluation data. The outcome is weighed and judged on the other half.
+    """
+    from ...optimize.errors import ConfigError
+    from ..config import find_config, load_config
+    from ..running import Options, complete
+    from ..search import resume as go_on
+    from ..search import search
+    from ..search_config import Wanted
+    from .console import ConsoleReporter, standard_output
+
+    reporter = ConsoleReporter()
+    if resume is not None:
+        if config is not None or max_drop is not None or variant is not None or out is not None or plan:
+            raise ConfigError("--resume goes on with what was asked for: give it alone, or with another --max-seconds")
+        raise typer.Exit(_finish(go_on(resume, max_seconds, reporter=reporter), reporter))
+    wanted = Wanted(MAX_DROP if max_drop is None else max_drop, max_seconds or MAX_SECONDS, variant)
+    path = config or find_config(Path())
+    options = Options(out=out, base=path.parent)
+    chosen = load_config(path)
+    if plan:
+        for sentence in _planned(complete(chosen, options), wanted):
+            standard_output().print(sentence, markup=False)
+        return
+    raise typer.Exit(_finish(search(chosen, wanted, options, reporter), reporter))
+
+
+def _finish(results: "Results", reporter: "Reporter") -> int:
+    """Print what the search tried, then end as every run does."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from ...reports.search import tables_of
+    from .console import standard_output
+    from .finish import present
+
+    for table in tables_of(results.search) if results.search else ():
+        shown = Table(title=table.title, title_justify="left")
+        for column in table.columns:
+            shown.add_column(f"{column.title}\n{column.unit}", overflow="fold")
+        for row in table.rows:
+            shown.add_row(*(Text("\n".join(filter(None, (cell.text, cell.detail)))) for cell in row))
+        standard_output().print(shown)
+    return present(results, reporter)
+
+
+def _planned(config: "Config", wanted: "Wanted") -> Iterator[str]:
+    """What would be done, in sentences."""
+    from ..search import most_weighed
+    from ..search_config import searched_variant
+
+    searched = searched_variant(config, wanted.variant)
+    measure = config.measure
+    yield (
+        f"The layers of {searched.name} would be tried in float one by one, then together until its accuracy is at most "
+        f"{100 * wanted.max_drop:g} points below {config.baseline.name}'s: at most {wanted.max_seconds:g} s of trials."
+    )
+    yield (
+        f"Then a run on the half of the evaluation data that was not chosen on: at most {most_weighed()} variants, "
+        f"{measure.max_seconds:g} s of sampling. Estimated time: at most {(wanted.max_seconds + 2 * measure.max_seconds) / 60:.0f} minutes."
+    )

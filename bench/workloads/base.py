@@ -9,7 +9,9 @@ read arrays, so that the parent holds no model and no worker tokenizes.
     evaluation/excerpts.json          a list of short texts to recognise an example by (may be empty strings)
     evaluation/slices.json            data columns that rules may judge within: column -> a value for each example
     calibration/...                   the same, absent where no calibration data was given
-    scoring/0/<input>.npy             generators: the windows on which perplexity is computed
+    scoring/0/<input>.npy             generators: the windows on which perplexity is computed, and which tokens are scored
+    scoring/bytes.npy                 generators: UTF-8 bytes of the scored text of each window
+    generation/...                    generators: the prompts that are answered in full, and their tokenizer (prompts.py)
 """
 
 import json
@@ -21,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...optimize.files import write_json
+from ...optimize.files import sha256_of_file, sha256_of_json, write_json
 from ...optimize.model import Batch, Kind
 from ...optimize.source import Source, Task
 
@@ -62,6 +64,11 @@ class Prepared:
     data_sha256: str
     calibration_sha256: str | None
     notices: tuple[str, ...] = ()
+
+    @property
+    def calibration_length(self) -> int:
+        """The length under which the calibration arrays stand: the longest, or 0 for a decoder's windows of text."""
+        return 0 if self.kind == "decoder" else max(self.lengths)
 
     def arrays(self, part: Part, length: int) -> dict[str, NDArray[Any]]:
         """Return the named arrays of a part, memory-mapped."""
@@ -108,6 +115,13 @@ class Prepared:
         data = json.loads((folder / PREPARED).read_text(encoding="utf-8"))
         tuples = {key: tuple(data[key]) for key in ("class_names", "lengths", "notices")}
         return Prepared(**{**data, **tuples, "folder": folder, "source": Source.from_dict(data["source"])})
+
+
+def hash_of_arrays(folder: Path) -> str:
+    """The hash of every array file below a folder."""
+    return sha256_of_json(
+        [[str(path.relative_to(folder)), sha256_of_file(path)] for path in sorted(folder.rglob("*.npy"))]
+    )
 
 
 def rows(arrays: dict[str, NDArray[Any]], start: int, size: int) -> Batch:

@@ -109,6 +109,26 @@ def read_texts(path: Path, columns: Columns, *, sliced: bool = True) -> Rows:
     return Rows(texts=texts, labels=labels, slices=_slices(table, columns.slices if sliced else (), path))
 
 
+def read_prompts(path: Path, columns: Columns) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The prompts of a table and, where `columns.reference` names a column, the reference of each; else no references.
+
+    Raises:
+        InputError: the file is damaged, has no rows, lacks a column, or a prompt or reference is empty.
+    """
+    table = _read_table(path)
+    found = []
+    for name in filter(None, (columns.text, columns.reference)):
+        texts = tuple(str(text) for text in _column(table, name, path).fillna(""))
+        empty = [row for row, text in enumerate(texts, 1) if not text.strip()]
+        if empty:
+            raise InputError(
+                f"data {path}: column '{name}' is empty in {len(empty)} of {len(texts)} rows (the first is row {empty[0]}); "
+                "fill or drop them"
+            )
+        found.append(texts)
+    return found[0], found[1] if columns.reference is not None else ()
+
+
 def read_values(path: Path, columns: Columns, *, sliced: bool = True) -> Rows:
     """The numeric columns of a table as float32 (rows, columns), the label column apart; or an npz's arrays.
 

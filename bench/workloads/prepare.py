@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...optimize.errors import ConfigError, InputError
-from ...optimize.files import sha256_of_json
+from ...optimize.factory import is_built
 from ...optimize.loading import describe, read_source_signature, transformers_config
 from ...optimize.model import Signature
 from ...optimize.source import Source, SourceKind
 from ..child import Progress
 from ..config import MeasureConfig, WorkloadConfig
 from . import builtin
-from .base import Part, Prepared
-from .data import TABLES, Rows, kind_of, read_images, read_labels, read_text, read_texts, read_values
+from .base import Part, Prepared, hash_of_arrays
+from .data import TABLES, Rows, kind_of, read_images, read_labels, read_texts, read_values
 from .drawn import draw
 from .encode import images, load_tokenizer, numbers, tokens
 from .fake import prepare_fake
+from .generator import Texts, prepare_generator
 from .labels import class_names_of, encode
-from .text_windows import prompts_of, windows_of
 
 _EXCERPT = 200
 _OVERLAP_REFUSED = 0.5
@@ -48,8 +48,18 @@ def prepare(
     if config.data is None:
         return draw(config, source, signature, measure, folder)
     if source.task == "text-generation":
-        return prepare_generator(config, measure, source, base / config.data, folder)
+        data = base / config.data
+        texts = Texts(_tokenizer_of(config, source, base), data, calibration_file(config, data, base))
+        return prepare_generator(config, measure, source, texts, folder)
     return prepare_classifier(config, measure, source, signature, folder, progress, base)
+
+
+def _tokenizer_of(config: WorkloadConfig, source: Source, base: Path) -> str:
+    """The folder or hub id of a generator's tokenizer: the model's own, unless another is named."""
+    if config.tokenizer is None:
+        return source.reference
+    folder = base / config.tokenizer
+    return str(folder) if folder.exists() else config.tokenizer
 
 
 def _check_slices(config: WorkloadConfig) -> None:
@@ -74,14 +84,16 @@ def prepare_builtin(config: WorkloadConfig, measure: MeasureConfig, folder: Path
         )
     made = builtin(str(config.builtin)).make(config.seed, progress)
     if made.source.task == "text-generation":
-        return prepare_generator(config, measure, made.source, made.evaluation_file, folder)
+        return prepare_generator(
+            config, measure, made.source, Texts(made.source.reference, made.evaluation_file), folder
+        )
     signature = read_source_signature(made.source)
     material = Material(config, measure, made.source, signature, folder)
     return material.write(made.evaluation, made.calibration, made.class_names)
 
 
 def source_of(config: WorkloadConfig, base: Path) -> Source:
-    """The source of the config's model: an .onnx file, a factory, a transformers folder, or a hub id."""
+    """The source of the config's model: an .onnx file, a factory or a folder built from one, a transformers folder, a hub id."""
     model, task = str(config.model), config.task
     if task is None:
         raise ConfigError("workload.task is missing")
@@ -91,6 +103,8 @@ def source_of(config: WorkloadConfig, base: Path) -> Source:
         return describe("onnx", str(path), task)
     if ":" in model and not path.exists():
         return describe("module", model, task, search_path=str(base.absolute()))
+    if is_built(path):
+        return describe("module", str(path), task)
     if path.is_file():
         raise InputError(
             f"model {path} is a file of another kind. Allowed: .onnx, a transformers folder, package.module:factory"
@@ -205,15 +219,6 @@ class Material:
         return hash_of_arrays(self.folder / part)
 
 
-def hash_of_arrays(folder: Path) -> str:
-    """The hash of every array file below a folder."""
-    from ...optimize.files import sha256_of_file
-
-    return sha256_of_json(
-        [[str(path.relative_to(folder)), sha256_of_file(path)] for path in sorted(folder.rglob("*.npy"))]
-    )
-
-
 def _row_hashes(folder: Path) -> list[bytes]:
     arrays = [np.load(path) for path in sorted(folder.glob("*.npy"))]
     return [b"".join(array[row].tobytes() for array in arrays) for row in range(len(arrays[0]))]
@@ -230,11 +235,7 @@ def prepare_classifier(
 ) -> Prepared:
     """Read, check and encode the files of a classifier."""
     data = base / str(config.data)
-    calibration = base / config.calibration if config.calibration else None
-    if calibration is not None and calibration.resolve() == data.resolve():
-        raise InputError(
-            f"calibration and data are the same file {data}; calibrate on other rows, such as the training data"
-        )
+    calibration = calibration_file(config, data, base)
     tokenizer = str(base / config.tokenizer) if config.tokenizer else None
     if source.task == "text-classification" and source.kind != "transformers" and tokenizer is None:
         raise ConfigError(f"a text model without a tokenizer of its own ({source.reference}) needs workload.tokenizer")
@@ -246,6 +247,20 @@ def prepare_classifier(
         rows = _read(config, calibration, labels, sliced=False)
     progress(0.5, "encoding the data")
     return Material(config, measure, source, signature, folder, tokenizer).write(evaluation, rows)
+
+
+def calibration_file(config: WorkloadConfig, data: Path, base: Path) -> Path | None:
+    """The file of the calibration data, None where the config names none.
+
+    Raises:
+        InputError: it is the evaluation data.
+    """
+    calibration = base / config.calibration if config.calibration else None
+    if calibration is not None and calibration.resolve() == data.resolve():
+        raise InputError(
+            f"calibration and data are the same file {data}; calibrate on other rows, such as the training data"
+        )
+    return calibration
 
 
 def _read(config: WorkloadConfig, data: Path, labels: Path | None, *, sliced: bool = True) -> Rows:
@@ -262,55 +277,3 @@ def _read(config: WorkloadConfig, data: Path, labels: Path | None, *, sliced: bo
     if rows.labels is not None and len(rows.labels) != len(rows):
         raise InputError(f"{labels or data} has {len(rows.labels)} labels for {len(rows)} rows of {data}")
     return rows
-
-
-def prepare_generator(
-    config: WorkloadConfig, measure: MeasureConfig, source: Source, data: Path, folder: Path
-) -> Prepared:
-    """Cut the data's text into prompts and scoring windows of tokens."""
-    if source.kind != "transformers":
-        raise ConfigError("text-generation takes a transformers folder or hub id as model")
-    tokenizer = load_tokenizer(
-        data.parent if config.tokenizer is None and config.builtin else config.tokenizer or source.reference
-    )
-    text = (
-        read_text(data)
-        if data.suffix in (".txt", ".gz") and ".txt" in data.suffixes
-        else "\n".join(read_texts(data, config.columns).texts or ())
-    )
-    ids = np.array(tokenizer(text)["input_ids"], dtype=np.int64)
-    limit = getattr(transformers_config(source.reference).get_text_config(), "max_position_embeddings", None)
-    random = np.random.default_rng(config.seed)
-    for length in measure.prompt_lengths:
-        if limit is not None and length + measure.max_new_tokens > limit:
-            raise ConfigError(
-                f"prompt {length} + max_new_tokens {measure.max_new_tokens} is over the model's {limit} positions"
-            )
-        _write_tokens(folder / "evaluation" / str(length), prompts_of(ids, length, random))
-    scored = windows_of(ids, limit, config.max_examples)
-    _write_tokens(folder / "scoring" / "0", scored)
-    prepared = Prepared(
-        folder=folder,
-        name=config.name,
-        task="text-generation",
-        kind="decoder",
-        source=source,
-        class_names=(),
-        lengths=measure.prompt_lengths,
-        examples=len(scored),
-        drawn=False,
-        fixed_batch=None,
-        data_sha256=hash_of_arrays(folder),
-        calibration_sha256=None,
-        notices=(
-            f"Perplexity is over {len(scored)} windows of {scored.shape[1]} tokens, each scored from its second token.",
-        ),
-    )
-    prepared.write()
-    return prepared
-
-
-def _write_tokens(folder: Path, ids: NDArray[np.int64]) -> None:
-    folder.mkdir(parents=True)
-    np.save(folder / "input_ids.npy", ids)
-    np.save(folder / "attention_mask.npy", np.ones_like(ids))

@@ -88,11 +88,12 @@ class Decoder(Protocol):
     clock_ns: Callable[[], int]
 
     def step(
-        self, ids: NDArray[np.int64], mask: NDArray[np.int64], past: Any | None
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], past: Any | None, *, last: bool = False
     ) -> tuple[NDArray[np.float32], Any]:
         """Feed `ids` (batch, new) after `past` (None: empty cache); `mask` is (batch, past + new), 0 for padding.
 
-        Returns the logits (batch, new, vocabulary) and the cache that now holds past + new positions.
+        Returns the logits (batch, new, vocabulary), with `last` those of the last position alone (batch, 1, vocabulary), and
+        the cache that now holds past + new positions; the cache that was given is used up.
         """
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """What a row honestly says where no gain is to be expected on this machine."""
 
-from ..cpu import BF16, FP16, cpu_flags
+from ..cpu import BF16, FP16, cpu_flags, int8_target
 from ..recipe import StepConfig
 
 _NO_GAIN = "no gain expected here: "
@@ -32,6 +32,20 @@ def weight_only_note(precision: str, steps: tuple[StepConfig, ...]) -> str:
         "weight-only: gains where few rows share a reading of the weights (a generator's next token); "
         "no gain expected here, or a loss, for a classifier's batches and long prompts"
     )
+
+
+def torch_int8_note(precision: str, steps: tuple[StepConfig, ...]) -> str:
+    """What torch's INT8 leaves in floating point, and what compiling costs; empty where nothing is quantized by torch."""
+    used = {step.use: step for step in steps}
+    if "torchao-int8" in used:
+        if not used["torchao-int8"].model_dump()["compile"]:
+            return f"{_NO_GAIN}uncompiled, torchao quantizes operator by operator; only linear layers are in 8 bits"
+        if int8_target() == "x86":
+            return f"{_NO_GAIN}this CPU has no VNNI, without which torchao's products of 8-bit numbers are many times slower than FP32"
+        return "only linear layers are in 8 bits; compiled at the first call, and again for a batch of one, which may take minutes"
+    if precision != "int8" and "torch-dynamic-int8" not in used:
+        return ""
+    return "linear and recurrent layers in 8 bits only; embeddings, convolutions and attention products stay in floating point"
 
 
 def joined(*notes: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batches import as_types, need_inputs
+from ..batches import as_types, need_inputs, positions_of
 from ..errors import BuildError, ConfigError, InputError, UnavailableError, first_line
 from ..model import Batch, CacheSpec, Form, Model, OnnxModel, Signature
 from ..onnx_audit import census_of, mismatch
@@ -81,14 +81,15 @@ class OnnxRuntimeDecoder:
         self._outputs = ["logits", *(name.replace("past_key_values.", "present.") for name in self._past)]
 
     def step(
-        self, ids: NDArray[np.int64], mask: NDArray[np.int64], past: Any | None
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], past: Any | None, *, last: bool = False
     ) -> tuple[NDArray[np.float32], Any]:
         """Feed new tokens; positions are counted from the mask, so left padding changes nothing."""
-        positions = np.maximum(mask.cumsum(axis=1) - 1, 0)[:, -ids.shape[1] :]
+        new = ids.shape[1]
         feeds = {
             "input_ids": self._value(np.ascontiguousarray(ids)),
             "attention_mask": self._value(np.ascontiguousarray(mask)),
-            "position_ids": self._value(np.ascontiguousarray(positions)),
+            "position_ids": self._value(np.ascontiguousarray(positions_of(mask, new))),
+            "logits_to_keep": self._value(np.arange(new - 1 if last else 0, new)),
             **dict(zip(self._past, past or self._empty(len(ids)), strict=True)),
         }
         logits, *present = self._session.run_with_ort_values(self._outputs, feeds)
@@ -122,16 +123,19 @@ class OnnxRuntimeBackend:
     def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
         """Dynamic INT8 for int8, weight-only INT4 for int4, FP16 conversion for fp16; nothing for fp32.
 
+        A generator's INT4 has larger blocks without zero points, and its INT8 is dynamic too: bench/scripts/generator_figures.py
+        prints what the other choices would give.
+
         Raises:
             ConfigError: the precision is one that ONNX Runtime does not compute in.
         """
-        del model
         if precision == "int8":
             return (step_from_dict({"use": "dynamic-int8"}),)
         if precision == "fp16":
             return (step_from_dict({"use": "onnx-half-precision"}),)
         if precision == "int4":
-            return (step_from_dict({"use": "weight-only", "bits": 4}),)
+            blocks = {"block_size": 128, "symmetric": True} if model.signature.kind == "decoder" else {}
+            return (step_from_dict({"use": "weight-only", "bits": 4, **blocks}),)
         if precision != "fp32":
             raise ConfigError(
                 f"ONNX Runtime has no {precision} kernels on a CPU. "

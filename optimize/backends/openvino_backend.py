@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batches import as_types, need_inputs
+from ..batches import as_types, need_inputs, positions_of
 from ..cpu import int8_target
 from ..errors import BuildError, ConfigError, NotAvailableYetError, UnavailableError
-from ..model import Batch, Form, Model, OnnxModel, Signature
+from ..model import Batch, CacheSpec, Form, Model, OnnxModel, Signature
 from ..no_telemetry import without_telemetry
+from ..onnx_decoder import past_names, present_names
 from ..openvino_audit import ir_census, ir_mismatch, weight_precision
 from ..recipe import StepConfig, step_from_dict
 from .base import Audit, Availability, Opened, OpenOptions, sleep_until
@@ -74,6 +75,44 @@ class OpenVinoPredictor:
             return self._requests.own
 
 
+class OpenVinoDecoder:
+    """A compiled model whose cache is its state; each prompt has an inference request, and so a state, of its own."""
+
+    clock_ns: Callable[[], int] = staticmethod(time.perf_counter_ns)
+
+    def __init__(self, compiled: Any, cache: CacheSpec) -> None:
+        self._compiled = compiled
+        self._cache = cache
+        self._tensor = without_telemetry("openvino").Tensor
+
+    def step(
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], past: Any | None, *, last: bool = False
+    ) -> tuple[NDArray[np.float32], Any]:
+        """Feed new tokens; positions are counted from the mask, so left padding changes nothing."""
+        request = self._prompt(len(ids)) if past is None else past
+        new = ids.shape[1]
+        feeds = {
+            "input_ids": np.ascontiguousarray(ids),
+            "attention_mask": np.ascontiguousarray(mask),
+            "position_ids": np.ascontiguousarray(positions_of(mask, new)),
+            "logits_to_keep": np.arange(new - 1 if last else 0, new),
+        }
+        outputs = request.infer(feeds, share_inputs=True, share_outputs=False)
+        return outputs["logits"].astype(np.float32, copy=False), request
+
+    def close(self) -> None:
+        """Drop the compiled model."""
+        del self._compiled
+
+    def _prompt(self, batch: int) -> Any:
+        """A request with an empty cache: the plugin itself would begin with one of no rows."""
+        request = self._compiled.create_infer_request()
+        for state in request.query_state():
+            empty = np.zeros((batch, self._cache.heads, 0, self._cache.head_size), state.state.element_type.to_dtype())
+            state.state = self._tensor(empty)
+        return request
+
+
 class OpenVinoBackend:
     """OpenVINO's CPU plugin."""
 
@@ -93,28 +132,31 @@ class OpenVinoBackend:
 
         Raises:
             ConfigError: there is no such precision here.
-            NotAvailableYetError: the model is a generator.
+            NotAvailableYetError: int8 of a generator.
             UnavailableError: bf16, and this processor has no BF16 arithmetic.
         """
-        _need_classifier(model.signature)
         if precision not in self.precisions:
             raise ConfigError(f"the openvino backend builds no {precision}. Allowed: {', '.join(self.precisions)}")
+        if precision == "int8" and model.signature.kind == "decoder":
+            raise NotAvailableYetError(
+                "generators in INT8 on OpenVINO are not available yet in this release; use onnxruntime int8 or int4 for them"
+            )
         if precision == "bf16":
             _need_bf16(without_telemetry("openvino").Core())
         return (step_from_dict({"use": _STEPS[precision]}),) if precision in _STEPS else ()
 
     def build(self, model: Model, folder: Path) -> tuple[str, ...]:
-        """Convert the ONNX graph; weights keep their types.
+        """Convert the ONNX graph; weights keep their types, and a decoder's cache becomes its state.
 
         Raises:
             BuildError: the model is no ONNX file, or OpenVINO cannot convert it.
-            NotAvailableYetError: the model is a generator.
         """
         if not isinstance(model, OnnxModel):
             raise BuildError("the openvino backend builds from ONNX models only; export the module first")
-        _need_classifier(model.signature)
         openvino = without_telemetry("openvino")
         converted = _read(openvino.Core(), model.path)
+        if model.signature.cache is not None:
+            _keep_cache(converted, model.signature.cache)
         openvino.save_model(converted, str(folder / _FILES[0]), compress_to_fp16=False)
         return _FILES
 
@@ -122,11 +164,11 @@ class OpenVinoBackend:
         """Compile for the CPU, with as many threads as were asked for.
 
         Raises:
-            NotAvailableYetError: the model is a generator.
             BuildError, ConfigError, UnavailableError: see `compile_ir`.
         """
-        _need_classifier(signature)
         _, compiled = compile_ir(folder / files[0], options)
+        if signature.cache is not None:
+            return OpenVinoDecoder(compiled, signature.cache)
         return OpenVinoPredictor(compiled, signature)
 
     def audit(self, folder: Path, files: tuple[str, ...], precision: str) -> Audit:
@@ -184,6 +226,7 @@ def _settings(core: Any, weights: str, threads: int) -> dict[str, Any]:
         "NUM_STREAMS": "1",
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": weights,
+        "KV_CACHE_PRECISION": weights,
         "ENABLE_CPU_PINNING": False,
         "ENABLE_HYPER_THREADING": True,
     }
@@ -222,11 +265,13 @@ def _int8_note(precision: str) -> str:
     return ""
 
 
-def _need_classifier(signature: Signature) -> None:
-    if signature.kind == "decoder":
-        raise NotAvailableYetError(
-            "generators on OpenVINO are not available yet in this release; use onnxruntime or torch for them"
-        )
+def _keep_cache(converted: Any, cache: CacheSpec) -> None:
+    """Let the cache stay in the plugin from one call to the next: its inputs and outputs become state."""
+    passes = importlib.import_module("openvino.passes")
+    manager = passes.Manager()
+    names = zip(past_names(cache.layers), present_names(cache.layers), strict=True)
+    manager.register_pass(passes.MakeStateful(dict(names)))
+    manager.run_passes(converted)
 
 
 def _read(core: Any, path: Path) -> Any:

@@ -1,11 +1,9 @@
-"""PyTorch, eager: the reference that most teams have. Artifacts are safetensors; nothing is unpickled."""
+"""PyTorch, eager unless a step asks to compile: the reference that most teams have. Artifacts are safetensors; nothing is unpickled."""
 
+import copy
 import importlib.util
-import json
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,21 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..batches import need_inputs
-from ..errors import BuildError, ConfigError, InputError, NotAvailableYetError, UnavailableError, first_line
-from ..factory import fill, make_module
-from ..files import write_json
+from ..errors import BuildError, ConfigError, InputError, UnavailableError, first_line
+from ..factory import ARCHITECTURE, WEIGHTS, Architecture, built_module
+from ..int8_plan import INT8, read_int8_plan
 from ..loading import pruned_module, takes_by_name
 from ..model import Batch, Form, Model, Signature, TorchModel
 from ..pruning_plan import PLAN, write_plan
 from ..quiet import quiet
 from ..recipe import StepConfig, step_from_dict
-from ..source import Source
+from ..torch_audit import census_of, mismatch
+from ..torch_int8 import with_integers_bare
+from ..torchao_layers import need_compiler
 from .base import Audit, Availability, Decoder, Opened, OpenOptions, Predictor, sleep_until
-from .notes import half_precision_note, joined, zeros_note
+from .notes import half_precision_note, joined, torch_int8_note, zeros_note
 
-_WEIGHTS = "model.safetensors"
-_ARCHITECTURE = "architecture.json"
-_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 _DEVICES = ("cpu", "cuda")
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -109,7 +106,7 @@ class TorchDecoder:
         self._module = module.eval().to(device)
 
     def step(
-        self, ids: NDArray[np.int64], mask: NDArray[np.int64], past: Any | None
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], past: Any | None, *, last: bool = False
     ) -> tuple[NDArray[np.float32], Any]:
         """Feed new tokens; positions are counted from the mask, so left padding changes nothing."""
         torch = self._torch
@@ -121,6 +118,7 @@ class TorchDecoder:
                 position_ids=(seen.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :],
                 past_key_values=past,
                 use_cache=True,
+                logits_to_keep=int(last),
             )
             return answer.logits.float().cpu().numpy(), answer.past_key_values
 
@@ -155,22 +153,17 @@ class TorchBackend:
         return Availability(usable=True, version=metadata.version("torch"))
 
     def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
-        """Half precision for fp16 and bf16; nothing for fp32.
-
-        Raises:
-            NotAvailableYetError: the precision is one that a later release builds.
-        """
+        """Half precision for fp16 and bf16, torch's own dynamic quantization for int8; nothing for fp32."""
         del model
-        if precision in ("fp16", "bf16"):
-            return (step_from_dict({"use": "half-precision", "dtype": precision}),)
-        if precision == "fp32":
-            return ()
-        raise NotAvailableYetError(f"torch {precision} is not available yet in this release; use onnxruntime int8")
+        if precision == "int8":
+            return (step_from_dict({"use": "torch-dynamic-int8"}),)
+        return (step_from_dict({"use": "half-precision", "dtype": precision}),) if precision != "fp32" else ()
 
     def build(self, model: Model, folder: Path) -> tuple[str, ...]:
         """Save a transformers folder, or the factory's reference and its weights; beside them the structural changes.
 
-        A transformers folder's config stays that of the architecture before the changes, from which it is made again.
+        Layers that multiply 8-bit weights are saved as integers and scales, their plan beside them. A transformers folder's
+        config stays that of the architecture before the changes, from which it is made again.
 
         Raises:
             ConfigError: the model is no torch module.
@@ -183,23 +176,22 @@ class TorchBackend:
                 "a module without a source cannot be opened again in another process; give package.module:factory"
             )
         if model.source.kind == "transformers":
-            with quiet():
-                model.module.save_pretrained(folder)
+            _save_folder(model, folder)
             if model.changes:
                 write_plan(folder, model.changes)
-            return (_WEIGHTS, *sorted(path.name for path in folder.iterdir() if path.name != _WEIGHTS))
-        from safetensors.torch import save_model
-
-        save_model(model.module, str(folder / _WEIGHTS))
-        write_json(folder / _ARCHITECTURE, {"source": model.source.to_dict(), "changes": list(model.changes)})
-        return (_WEIGHTS, _ARCHITECTURE)
+        else:
+            _save_weights(model, folder)
+            Architecture(model.source, model.changes).write(folder)
+        if model.int8:
+            model.int8.write(folder)
+        return (WEIGHTS, *sorted(path.name for path in folder.iterdir() if path.name != WEIGHTS))
 
     def open(self, folder: Path, files: tuple[str, ...], signature: Signature, options: OpenOptions) -> Opened:
         """Make the module again and load the saved weights into it.
 
         Raises:
             ConfigError: the device is none that torch is asked for here.
-            UnavailableError: there is no CUDA device.
+            UnavailableError: there is no CUDA device, or layers in 8 bits were asked to run on one.
         """
         import torch
 
@@ -208,32 +200,65 @@ class TorchBackend:
             raise ConfigError(f"torch has no device '{device}' here. Allowed: {', '.join(_DEVICES)}")
         if device == "cuda" and not torch.cuda.is_available():
             raise UnavailableError('torch sees no CUDA device here; set device = "cpu" under [measure]')
+        int8 = read_int8_plan(folder)
+        if device != "cpu" and int8:
+            raise UnavailableError('INT8 of torch runs on the CPU only; set device = "cpu" under [measure]')
         torch.set_num_threads(options.threads)
-        return _opened(_made_again(folder, files), signature, device)
+        module = _made_again(folder, files)
+        if int8 and int8.compile:
+            _compile(module)
+        return _opened(module, signature, device)
 
     def audit(self, folder: Path, files: tuple[str, ...], precision: str) -> Audit:
-        """Count weights by data type as they lie in the file, their zeros, and the modules that they fill."""
-        census = _census(folder / files[0])
-        modules = Counter(
-            type(each).__name__ for each in _made_again(folder, files).modules() if not any(each.children())
-        )
-        wanted = _DTYPES.get(precision, precision)
-        total = sum(census.sizes.values())
-        ok = 2 * census.sizes[wanted] > total
-        found = ", ".join(f"{name} {size} bytes" for name, size in sorted(census.sizes.items()))
+        """Count weights by data type as they lie in the file, their zeros, and the modules that they fill.
+
+        INT8 must hold most of the weights that layers multiply in 8 bits; embeddings are looked up and may stay as they are.
+        """
+        census = census_of(folder / files[0], _made_again(folder, files))
+        reason = mismatch(precision, census)
         return Audit(
-            ok=ok,
-            reason="" if ok else f"asked for {precision}, but the weights in the file are: {found or 'none'}",
-            nodes=dict(sorted(modules.items())),
-            weight_bytes=dict(sorted(census.sizes.items())),
+            ok=not reason,
+            reason=reason,
+            nodes=census.modules,
+            weight_bytes=census.weight_bytes,
             parameters=census.parameters,
-            sparsity=census.zeros / census.parameters if census.parameters else 0.0,
+            sparsity=census.sparsity,
             providers=("torch",),
         )
 
     def note(self, precision: str, steps: tuple[StepConfig, ...]) -> str:
         """Where no gain is to be expected on this CPU."""
-        return joined(half_precision_note(precision), zeros_note(steps))
+        return joined(half_precision_note(precision), zeros_note(steps), torch_int8_note(precision, steps))
+
+
+def _save_folder(model: TorchModel, folder: Path) -> None:
+    """Save a transformers model; one with layers in 8 bits, which transformers cannot save, as its config and its weights."""
+    with quiet():
+        if model.int8 is None:
+            model.module.save_pretrained(folder)
+            return
+        config = copy.deepcopy(model.module.config)
+        config.architectures = [type(model.module).__name__]
+        config.save_pretrained(folder)
+    _save_weights(model, folder)
+
+
+def _save_weights(model: TorchModel, folder: Path) -> None:
+    from safetensors.torch import save_model
+
+    module = with_integers_bare(model.module) if model.int8 else model.module
+    save_model(module, str(folder / WEIGHTS))
+
+
+def _compile(module: Any) -> None:
+    """Have the module compiled at its first call, for free shapes, in this process alone.
+
+    Raises:
+        UnavailableError: there is no C++ compiler.
+    """
+    need_compiler()
+    with quiet():
+        module.compile(dynamic=True, options={"compile_threads": 1})
 
 
 def _made_again(folder: Path, files: tuple[str, ...]) -> Any:
@@ -243,9 +268,9 @@ def _made_again(folder: Path, files: tuple[str, ...]) -> Any:
         InputError: the files are damaged, or the factory no longer makes the architecture that was saved.
         BuildError: the architecture was changed in a way that this release does not know.
     """
-    if _ARCHITECTURE in files:
-        return _from_factory(folder)
-    return pruned_module(folder) if PLAN in files else _from_folder(folder)
+    if ARCHITECTURE in files:
+        return built_module(folder)
+    return pruned_module(folder) if {PLAN, INT8} & set(files) else _from_folder(folder)
 
 
 def _from_folder(folder: Path) -> Any:
@@ -258,35 +283,6 @@ def _from_folder(folder: Path) -> Any:
             return architecture.from_pretrained(folder, dtype="auto")
     except Exception as error:
         raise InputError(f"{folder} cannot be opened as a transformers model: {first_line(error)}") from error
-
-
-def _from_factory(folder: Path) -> Any:
-    facts = json.loads((folder / _ARCHITECTURE).read_text(encoding="utf-8"))
-    source = Source.from_dict({**facts["source"], "weights": None})
-    return fill(make_module(source), facts["changes"], folder / _WEIGHTS, source.reference)
-
-
-@dataclass
-class _Census:
-    """Bytes by data type of all tensors of a file; numbers and exact zeros among the floating-point ones."""
-
-    sizes: Counter[str] = field(default_factory=Counter)
-    parameters: int = 0
-    zeros: int = 0
-
-
-def _census(path: Path) -> _Census:
-    from safetensors import safe_open
-
-    census = _Census()
-    with safe_open(str(path), "pt") as file:
-        for name in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
-            tensor = file.get_tensor(name)
-            census.sizes[str(tensor.dtype).removeprefix("torch.")] += tensor.numel() * tensor.element_size()
-            if tensor.is_floating_point():
-                census.parameters += tensor.numel()
-                census.zeros += int((tensor == 0).sum())
-    return census
 
 
 BACKEND = TorchBackend()

@@ -1,6 +1,6 @@
 """One file a technique: a frozen config class, one function, and a `TECHNIQUE` that names them.
 
-A technique takes the model in one form (`module` or `onnx`) and returns it in the same form. Which parity it must keep is
+A technique takes the model in one form (`module` or `onnx`) and returns it in the same form, unless it says otherwise. Which parity it must keep is
 part of its description; `optimize/build.py` checks it after the step and rolls the step back where it fails.
 """
 
@@ -39,6 +39,8 @@ class Technique:
         needs_calibration: whether it cannot work without calibration data; a function of the config where that decides.
         quantizes: True where it turns weights into integers: a recipe does that once.
         excludes: names of techniques that it cannot be combined with, before it or after it.
+        gives: the form that it returns, where that is another.
+        backends: the only backends that can run what it leaves; empty: all that run its form.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Technique:
     needs_calibration: bool | Callable[[Any], bool] = False
     quantizes: bool = False
     excludes: tuple[str, ...] = ()
+    gives: Form | None = None
+    backends: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -81,6 +85,8 @@ def clash(first: StepConfig, second: StepConfig) -> str:
         reason = "both quantize weights, and weights are quantized once"
     elif other.name in one.excludes or one.name in other.excludes:
         reason = "it cannot change what that one leaves"
+    elif one.quantizes and other.form == "module":
+        return f"step '{other.name}' cannot follow step '{one.name}', which leaves integers: put it before that one"
     else:
         return ""
     return f"step '{other.name}' cannot follow step '{one.name}': {reason}; leave one of them out"

@@ -15,8 +15,10 @@ from pydantic import Field
 from ..cpu import int8_target
 from ..errors import BuildError, first_line
 from ..model import Examples, Model, OnnxModel
+from ..onnx_audit import need_no_activation_products
 from ..onnx_files import count_nodes, is_small, nodes_of, weights_of
-from ..onnx_folding import fold_weights
+from ..onnx_gemm import replace_gemm
+from ..onnx_layers import layer_details, layers_of, need_layers, quantizable_graph
 from ..quiet import quiet
 from ..recipe import StepConfig
 from . import StepResult, Technique
@@ -36,12 +38,14 @@ class DynamicInt8(StepConfig):
         description="7-bit weights; default: on x86 processors without VNNI, whose 8-bit products overflow",
     )
     embeddings: bool = Field(default=True, description="look embeddings up in INT8 too, which makes the file smaller")
+    exclude: tuple[str, ...] = Field((), description="names of layers left in float")
 
 
 def apply(model: Model, config: DynamicInt8, examples: Examples, folder: Path) -> StepResult:
     """Quantize the graph's weights.
 
     Raises:
+        ConfigError: a layer that is to be excluded does not exist.
         BuildError: the quantizer refused the graph, or nothing in it could be quantized.
     """
     del examples
@@ -49,11 +53,13 @@ def apply(model: Model, config: DynamicInt8, examples: Examples, folder: Path) -
 
     if not isinstance(model, OnnxModel):
         raise BuildError("dynamic-int8 quantizes ONNX graphs only")
+    before = _graph(model.path)
+    layers = layers_of(before)
+    need_layers(config.exclude, layers, config.use)
+    op_types = quantizable(before)
     path = folder / "model.onnx"
     try:
         with quiet():
-            before = fold_weights(onnx.load(str(model.path)), transposes=True)
-            op_types = quantizable(before)
             _quantize(before, path, [*op_types, *(["Gather"] if config.embeddings else [])], config)
     except Exception as error:
         raise BuildError(f"dynamic-int8: the quantizer refused the graph: {first_line(error)}") from error
@@ -61,13 +67,31 @@ def apply(model: Model, config: DynamicInt8, examples: Examples, folder: Path) -
     after = count_nodes(quantized)
     replaced = replaced_nodes(count_nodes(before), after, op_types)
     if not replaced:
-        raise BuildError(f"dynamic-int8 replaced no node; the graph has {_listed(count_nodes(before))}")
+        raise BuildError(
+            f"dynamic-int8 replaced no node; the graph has {_listed(count_nodes(before))}; excluded: {len(config.exclude)}"
+        )
+    need_no_activation_products(quantized, config.use)
     details = {
         "nodes_replaced": replaced,
         "nodes_left": {name: after[name] for name in _WEIGHTED if after.get(name)},
         "embeddings": _small_lookups(quantized),
+        **layer_details(layers, layers_of(quantized), config.exclude),
     }
     return StepResult(OnnxModel(path, model.signature), details)
+
+
+def _graph(path: Path) -> Any:
+    """The graph with each Gemm as the product that the quantizer makes of it, here under the layer's own name.
+
+    Raises:
+        BuildError: the file holds no graph.
+    """
+    try:
+        graph = quantizable_graph(path)
+    except Exception as error:
+        raise BuildError(f"dynamic-int8: the quantizer refused the graph: {first_line(error)}") from error
+    replace_gemm(graph)
+    return graph
 
 
 def _quantize(graph: Any, path: Path, op_types: list[str], config: DynamicInt8) -> None:
@@ -78,6 +102,7 @@ def _quantize(graph: Any, path: Path, op_types: list[str], config: DynamicInt8) 
         graph,
         str(path),
         op_types_to_quantize=op_types,
+        nodes_to_exclude=list(config.exclude),
         per_channel=config.per_channel,
         reduce_range=config.reduce_range,
         weight_type=QuantType.QUInt8 if "Conv" in op_types else QuantType.QInt8,

@@ -33,10 +33,12 @@ def apply(model: Model, config: HalfPrecision, examples: Examples, folder: Path)
         raise BuildError("half-precision converts torch modules; use onnx-half-precision for ONNX graphs")
     dtype = torch.bfloat16 if config.dtype == "bf16" else torch.float16
     module = copy.deepcopy(model.module).to(dtype)
+    cache = model.signature.cache
+    signature = replace(model.signature, cache=cache and replace(cache, dtype=str(dtype).removeprefix("torch.")))
     converted = sum(parameter.numel() for parameter in module.parameters() if parameter.dtype == dtype)
     if not converted:
         raise BuildError("half-precision found no floating-point weight to convert")
-    return StepResult(replace(model, module=module), {"parameters_converted": converted})
+    return StepResult(replace(model, module=module, signature=signature), {"parameters_converted": converted})
 
 
 TECHNIQUE = Technique("half-precision", HalfPrecision, "module", apply)

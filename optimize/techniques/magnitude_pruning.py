@@ -1,85 +1,188 @@
-"""Unstructured magnitude pruning: the smallest weights become zero; shapes, and so bytes and dense speed, stay."""
+"""Magnitude pruning: the smallest weights become zero, anywhere or two of every four; shapes, bytes, dense speed stay."""
 
+import contextlib
 import copy
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..errors import BuildError
 from ..model import Examples, Model, TorchModel
-from ..recipe import StepConfig
+from ..recovery import RecoveryConfig, need_calibration, recovered
 from . import StepResult, Technique
 
+_RUN = 4
+"""Of so many consecutive inputs the pattern 2:4 keeps half."""
 
-class MagnitudePruning(StepConfig):
-    """Which share of the weights becomes zero, chosen in each weight matrix by itself or over all of them."""
+
+class MagnitudePruning(RecoveryConfig):
+    """Which share of the weights becomes zero, where, and how the rest is taught again afterwards."""
 
     use: ClassVar[str] = "magnitude-pruning"
     sparsity: float = Field(0.5, gt=0, lt=1, description="share of the weights that becomes zero, between 0 and 1")
     scope: Literal["layer", "global"] = Field(
         "layer", description="the same share of every weight matrix, or the smallest of all weights"
     )
+    pattern: Literal["unstructured", "2:4"] = Field(
+        "unstructured",
+        description="zeros anywhere, or the smaller two of every four consecutive inputs (of a convolution: input channels)",
+    )
+
+    @model_validator(mode="after")
+    def _half_of_every_four(self) -> Self:
+        if self.pattern == "2:4" and (self.sparsity != 0.5 or self.scope != "layer"):  # noqa: PLR2004 - two of four
+            raise ValueError(
+                f'pattern = "2:4" zeroes half of every layer\'s weights; given sparsity = {self.sparsity:g}, '
+                f'scope = "{self.scope}". Leave both out, or take pattern = "unstructured"'
+            )
+        return self
+
+
+def calibrates(config: MagnitudePruning) -> bool:
+    """Whether the step looks at calibration data."""
+    return config.recover_steps > 0
 
 
 def apply(model: Model, config: MagnitudePruning, examples: Examples, folder: Path) -> StepResult:
     """Zero the smallest weights of a copy; embeddings (tied ones too), norms and biases stay as they are.
 
+    Recovery leaves the zeros zero.
+
     Raises:
+        ConfigError: recovery needs calibration data, and there is none that fits.
         BuildError: the model is no torch module, or has no layer to prune.
     """
-    del examples, folder
+    del folder
     if not isinstance(model, TorchModel):
         raise BuildError("magnitude-pruning prunes torch modules, not ONNX graphs")
+    if calibrates(config):
+        need_calibration("magnitude-pruning", examples)
     module = copy.deepcopy(model.module)
-    weights = list(prunable(module))
-    if not weights:
+    found = tuple(prunable(module))
+    if not found:
         raise BuildError("magnitude-pruning found no linear, convolution, attention or recurrent layer to prune")
-    total = sum(weight.numel() for weight in weights)
-    if config.scope == "global":
-        _prune_together(weights, round(config.sparsity * total))
-    else:
-        for weight in weights:
-            _prune_together([weight], round(config.sparsity * weight.numel()))
-    zeros = sum(int((weight == 0).sum()) for weight in weights)
-    details = {"weights_pruned": total, "weight_matrices": len(weights), "sparsity": zeros / total}
+    pruned = _zeroed(found, config)
+    details = _told(pruned, [matrix for matrix in found if matrix not in pruned])
+    if config.recover_steps:
+        with _held_zeros(pruned):
+            details |= recovered(module, model, config, examples)
     return StepResult(replace(model, module=module), details)
 
 
-def prunable(module: Any) -> Iterator[Any]:
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """A weight parameter by its dotted name, and the axis along which its inputs lie."""
+
+    name: str
+    weight: Any
+    input_axis: int
+
+
+def prunable(module: Any) -> Iterator[Matrix]:
     """The weight matrices of linear, convolution, attention and recurrent layers, each once, embeddings left out."""
     import torch
 
     seen = {id(layer.weight) for layer in module.modules() if isinstance(layer, torch.nn.Embedding)}
-    for layer in module.modules():
-        for weight in _matrices(layer):
-            if id(weight) not in seen:
-                seen.add(id(weight))
-                yield weight.data
+    for name, layer in module.named_modules():
+        for matrix in _matrices(name, layer):
+            if id(matrix.weight) not in seen:
+                seen.add(id(matrix.weight))
+                yield matrix
 
 
-def _matrices(layer: Any) -> list[Any]:
+def _matrices(name: str, layer: Any) -> list[Matrix]:
     import torch
     from transformers.pytorch_utils import Conv1D
 
+    held: list[tuple[str, Any]] = []
     if isinstance(layer, torch.nn.RNNBase | torch.nn.MultiheadAttention):
-        return [value for name, value in layer.named_parameters(recurse=False) if "weight" in name]
-    if isinstance(layer, torch.nn.Linear | torch.nn.modules.conv._ConvNd | Conv1D):  # noqa: SLF001 - base of all convolutions
-        return [layer.weight]
-    return []
+        held = [(key, value) for key, value in layer.named_parameters(recurse=False) if "weight" in key]
+    elif isinstance(layer, torch.nn.Linear | torch.nn.modules.conv._ConvNd | Conv1D):  # noqa: SLF001 - base of all convolutions
+        held = [("weight", layer.weight)]
+    turned = isinstance(layer, Conv1D) or getattr(layer, "transposed", False)
+    return [Matrix(f"{name}.{key}".lstrip("."), value, 0 if turned else 1) for key, value in held]
+
+
+def _zeroed(found: Sequence[Matrix], config: MagnitudePruning) -> list[Matrix]:
+    """Zero what the config asks for; the matrices in which that was done.
+
+    Raises:
+        BuildError: the pattern fits none of them.
+    """
+    if config.pattern == "2:4":
+        fitting = [matrix for matrix in found if matrix.weight.shape[matrix.input_axis] % _RUN == 0]
+        if not fitting:
+            raise BuildError(
+                f"magnitude-pruning 2:4 found no weight whose inputs are a multiple of four among {len(found)}; "
+                'take pattern = "unstructured"'
+            )
+        for matrix in fitting:
+            _prune_two_of_four(matrix)
+        return fitting
+    weights = [matrix.weight for matrix in found]
+    for together in [weights] if config.scope == "global" else [[weight] for weight in weights]:
+        _prune_together(together, round(config.sparsity * sum(weight.numel() for weight in together)))
+    return list(found)
 
 
 def _prune_together(weights: list[Any], count: int) -> None:
     """Zero the `count` smallest of all these weights; weights of the same size go in their order."""
     import torch
 
-    flat = torch.cat([weight.abs().flatten() for weight in weights])
+    flat = torch.cat([weight.detach().abs().flatten() for weight in weights])
     kept: Any = torch.ones_like(flat, dtype=torch.bool)
     kept[flat.argsort(stable=True)[:count]] = False
     for weight, keep in zip(weights, kept.split([weight.numel() for weight in weights]), strict=True):
-        weight.mul_(keep.view_as(weight))
+        weight.data.mul_(keep.view_as(weight))
 
 
-TECHNIQUE = Technique("magnitude-pruning", MagnitudePruning, "module", apply)
+def _prune_two_of_four(matrix: Matrix) -> None:
+    """Zero the smaller two of every four consecutive inputs of each output (of a kernel: at each place); the first of equals.
+
+    The pattern is that of NVIDIA's sparse tensor cores and of its pruning tool ASP (Mishra and others, 2021).
+    """
+    rows = matrix.weight.data.movedim(matrix.input_axis, -1)
+    runs = rows.reshape(-1, _RUN)
+    smallest = runs.abs().argsort(dim=1, stable=True)[:, : _RUN // 2]
+    rows.copy_(runs.scatter(1, smallest, 0).view(rows.shape))
+
+
+def _told(pruned: Sequence[Matrix], left: Sequence[Matrix]) -> dict[str, Any]:
+    """For the record: how many weights, the share of zeros in all and in each layer, and the layers left with their inputs."""
+    total = sum(matrix.weight.numel() for matrix in pruned)
+    zeros = {matrix.name: int((matrix.weight == 0).sum()) for matrix in pruned}
+    details: dict[str, Any] = {
+        "weights_pruned": total,
+        "weight_matrices": len(pruned),
+        "sparsity": sum(zeros.values()) / total,
+        "layers": {matrix.name: zeros[matrix.name] / matrix.weight.numel() for matrix in pruned},
+    }
+    if left:
+        inputs = {matrix.name: matrix.weight.shape[matrix.input_axis] for matrix in left}
+        details["layers_left"] = {
+            name: f"{count} inputs, no multiple of {_RUN}" for name, count in sorted(inputs.items())
+        }
+    return details
+
+
+@contextlib.contextmanager
+def _held_zeros(pruned: Sequence[Matrix]) -> Iterator[None]:
+    """While the block trains, weights that are zero get no gradient, and so stay zero."""
+
+    def without_zeros(weight: Any) -> Callable[[Any], Any]:
+        kept = weight.detach() != 0
+        return lambda gradient: gradient * kept
+
+    trained = (matrix.weight for matrix in pruned if matrix.weight.requires_grad)
+    handles = [weight.register_hook(without_zeros(weight)) for weight in trained]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+TECHNIQUE = Technique("magnitude-pruning", MagnitudePruning, "module", apply, needs_calibration=calibrates)

@@ -1,23 +1,29 @@
 """Static INT8 in ONNX Runtime: Q/DQ nodes with activation ranges learnt from calibration data, by target."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
-from ..batches import as_types, first_rows, row_count
+from ..batches import as_types, first_rows, positions_of, row_count
 from ..cpu import int8_target
 from ..errors import BuildError, ConfigError, first_line
-from ..model import Batch, Examples, Model, OnnxModel
+from ..model import Batch, Examples, Model, OnnxModel, Signature
+from ..onnx_audit import need_no_activation_products
+from ..onnx_decoder import past_names
 from ..onnx_files import nodes_of, read_signature, weights_of
-from ..onnx_folding import fold_weights
+from ..onnx_layers import layer_details, layers_of, need_layers, quantizable_graph
 from ..quiet import quiet
 from ..recipe import StepConfig
 from . import StepResult, Technique
 
-_OP_TYPES = ("Conv", "Gemm", "MatMul")
+_PRODUCTS = ("Gemm", "MatMul")
+_OP_TYPES = ("Conv", *_PRODUCTS)
+_NO_HISTOGRAM = "Too many bins for data range"
+"""What numpy says of numbers so small or so large that their range cannot be cut into bins."""
 
 
 class StaticInt8(StepConfig):
@@ -32,6 +38,7 @@ class StaticInt8(StepConfig):
         default_factory=int8_target, description="number formats; default: those of this processor"
     )
     per_channel: bool = Field(default=True, description="a scale for each output channel, or one for the whole weight")
+    exclude: tuple[str, ...] = Field((), description="names of layers left in float")
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def apply(model: Model, config: StaticInt8, examples: Examples, folder: Path) ->
     """Calibrate and quantize; products of two activations (attention) stay as they are.
 
     Raises:
-        ConfigError: there is no calibration data.
+        ConfigError: there is no calibration data, or a layer that is to be excluded does not exist.
         BuildError: the quantizer refused the graph, or there is nothing in it to replace.
     """
     import onnx
@@ -65,26 +72,29 @@ def apply(model: Model, config: StaticInt8, examples: Examples, folder: Path) ->
         raise BuildError("static-int8 quantizes ONNX graphs only")
     if not examples.calibration:
         raise ConfigError("static-int8 needs calibration data: set [workload] calibration to a file of it")
-    path = folder / "model.onnx"
-    with quiet():
-        before = fold_weights(onnx.load(str(model.path)), transposes=True)
+    before = quantizable_graph(model.path)
+    layers = layers_of(before)
+    need_layers(config.exclude, layers, config.use)
     batches = first_rows(examples.calibration, config.samples)
-    excluded = activation_products(before)
-    try:
-        with quiet():
-            _quantize(before, path, config, excluded, batches)
-    except Exception as error:
-        raise BuildError(f"static-int8: the quantizer refused the graph: {first_line(error)}") from error
-    replaced = _quantized_nodes(onnx.load(str(path)))
+    products = activation_products(before)
+    path = folder / "model.onnx"
+    _quantize(before, path, config, [*products, *config.exclude], [_whole(batch, model.signature) for batch in batches])
+    quantized = onnx.load(str(path))
+    replaced = _quantized_nodes(quantized)
     if not replaced:
         raise BuildError(
-            f"static-int8 replaced no node; it can replace {', '.join(_OP_TYPES)} whose weights are constant"
+            f"static-int8 replaced no node; it can replace {', '.join(_OP_TYPES)} whose weights are constant; "
+            f"excluded: {len(config.exclude)}"
         )
-    used = sum(row_count(batch) for batch in batches)
-    return StepResult(
-        OnnxModel(path, model.signature),
-        {"nodes_replaced": replaced, "nodes_excluded": len(excluded), "samples": used, "target": config.target},
-    )
+    need_no_activation_products(quantized, config.use)
+    details = {
+        "nodes_replaced": replaced,
+        "nodes_excluded": len(products),
+        "samples": sum(row_count(batch) for batch in batches),
+        "target": config.target,
+        **layer_details(layers, layers_of(quantized), config.exclude),
+    }
+    return StepResult(OnnxModel(path, model.signature), details)
 
 
 def activation_products(graph: Any) -> list[str]:
@@ -94,7 +104,41 @@ def activation_products(graph: Any) -> list[str]:
     return [node.name for node in products if not constants.intersection(node.input)]
 
 
+def _whole(batch: Batch, signature: Signature) -> Batch:
+    """The batch with all that its graph takes: a decoder's positions and an empty cache too, as in prefill.
+
+    Attention looks back only, so the activations of a prompt are those of decoding it token by token.
+    """
+    if signature.cache is None:
+        return batch
+    cache = signature.cache
+    length = batch["input_ids"].shape[1]
+    beside = {"position_ids": positions_of(batch["attention_mask"], length), "logits_to_keep": np.arange(length)}
+    empty = np.zeros((row_count(batch), cache.heads, 0, cache.head_size), np.float32)
+    return {**batch, **beside, **dict.fromkeys(past_names(cache.layers), empty)}
+
+
 def _quantize(graph: Any, path: Path, config: StaticInt8, excluded: list[str], batches: list[Batch]) -> None:
+    """Quantize the graph; where the values of a convolution have no histogram, its matrix products alone.
+
+    Raises:
+        BuildError: the quantizer refused the graph.
+    """
+    try:
+        try:
+            _run_quantizer(graph, path, config, excluded, batches, _OP_TYPES)
+        except ValueError as error:
+            if _NO_HISTOGRAM not in str(error):
+                raise
+            _run_quantizer(graph, path, config, excluded, batches, _PRODUCTS)
+    except Exception as error:
+        hint = "; calibration = 'minmax' needs no histogram" if _NO_HISTOGRAM in str(error) else ""
+        raise BuildError(f"static-int8: the quantizer refused the graph: {first_line(error)}{hint}") from error
+
+
+def _run_quantizer(
+    graph: Any, path: Path, config: StaticInt8, excluded: list[str], batches: list[Batch], op_types: Sequence[str]
+) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     methods = {
@@ -103,25 +147,26 @@ def _quantize(graph: Any, path: Path, config: StaticInt8, excluded: list[str], b
         "percentile": CalibrationMethod.Percentile,
     }
     target = TARGETS[config.target]
-    quantize_static(
-        graph,
-        str(path),
-        _reader(batches, {spec.name: spec.dtype for spec in read_signature(graph).inputs}),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=list(_OP_TYPES),
-        nodes_to_exclude=excluded,
-        per_channel=config.per_channel,
-        reduce_range=target.reduce_range,
-        activation_type=QuantType.QUInt8 if target.unsigned_activations else QuantType.QInt8,
-        weight_type=QuantType.QInt8,
-        calibrate_method=methods[config.calibration],
-        extra_options={
-            "ActivationSymmetric": target.symmetric_activations,
-            "WeightSymmetric": True,
-            "QuantizeBias": target.quantize_bias,
-            "CalibStridedMinMax": 1,
-        },
-    )
+    with quiet():
+        quantize_static(
+            graph,
+            str(path),
+            _reader(batches, {spec.name: spec.dtype for spec in read_signature(graph).inputs}),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(op_types),
+            nodes_to_exclude=excluded,
+            per_channel=config.per_channel,
+            reduce_range=target.reduce_range,
+            activation_type=QuantType.QUInt8 if target.unsigned_activations else QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=methods[config.calibration],
+            extra_options={
+                "ActivationSymmetric": target.symmetric_activations,
+                "WeightSymmetric": True,
+                "QuantizeBias": target.quantize_bias,
+                "CalibStridedMinMax": 1,
+            },
+        )
 
 
 def _reader(batches: list[Batch], dtypes: dict[str, str]) -> Any:

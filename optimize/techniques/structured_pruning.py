@@ -8,21 +8,21 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ..errors import BuildError, ConfigError, first_line
+from ..errors import BuildError, first_line
 from ..model import Batch, Examples, Model, TorchModel
 from ..parity import compare, open_model, outputs_of
+from ..pruning_activations import activations
 from ..pruning_groups import find_groups, layer_list
 from ..pruning_plan import Change, Group, Target, cache_after, entries, replay
 from ..pruning_scores import Scores, magnitudes, taylor
-from ..recipe import StepConfig
-from ..recovery import learning_batches, recover
+from ..recovery import RecoveryConfig, learning_batches, need_calibration, recovered
 from . import StepResult, Technique
 
 _SAME = 1e-4
 """Units taken out and units never read may differ by this share of the largest output: by rounding."""
 
 
-class StructuredPruning(StepConfig):
+class StructuredPruning(RecoveryConfig):
     """What is taken out and by which score, and how the rest is taught again afterwards."""
 
     use: ClassVar[str] = "structured-pruning"
@@ -35,21 +35,16 @@ class StructuredPruning(StepConfig):
         description="what is removed: ffn, heads, units (of linear and recurrent layers), channels, layers; "
         "default: all that the model has, except whole layers",
     )
-    score: Literal["magnitude", "taylor"] = Field(
+    score: Literal["magnitude", "taylor", "activation"] = Field(
         "magnitude",
-        description="remove the units of smallest weights, or those that the loss on the calibration data misses least",
+        description="remove the units of smallest weights, or, on the calibration data, those that the loss misses least "
+        "(taylor) or whose outputs are smallest in the mean (activation)",
     )
-    recover_steps: int = Field(0, ge=0, description="train at most so many steps afterwards, on the calibration data")
-    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of recovery")
-    distil: bool = Field(
-        default=True, description="recover the scores of the unpruned model; false: the labels of the calibration data"
-    )
-    seed: int = Field(0, ge=0, description="seed of recovery")
 
 
 def calibrates(config: StructuredPruning) -> bool:
     """Whether the step looks at calibration data."""
-    return config.score == "taylor" or config.recover_steps > 0
+    return config.score != "magnitude" or config.recover_steps > 0
 
 
 def apply(model: Model, config: StructuredPruning, examples: Examples, folder: Path) -> StepResult:
@@ -62,11 +57,8 @@ def apply(model: Model, config: StructuredPruning, examples: Examples, folder: P
     del folder
     if not isinstance(model, TorchModel):
         raise BuildError("structured-pruning prunes torch modules, not ONNX graphs")
-    if calibrates(config) and not examples.calibration:
-        raise ConfigError(
-            'structured-pruning with score = "taylor" or recover_steps > 0 learns from calibration data: '
-            "set [workload] calibration to a file of it"
-        )
+    if calibrates(config):
+        need_calibration("structured-pruning", examples)
     before = _parameters(model.module)
     pruned, reason = _without_layers(model, config)
     pruned, reason = _without_units(pruned, config, examples, reason)
@@ -81,7 +73,7 @@ def apply(model: Model, config: StructuredPruning, examples: Examples, folder: P
     if left:
         details["targets_left"] = sorted(left)
     if config.recover_steps:
-        details |= _recovered(pruned, model, config, examples)
+        details |= recovered(pruned.module, model, config, examples)
     return StepResult(pruned, details)
 
 
@@ -150,7 +142,8 @@ def _scores(model: TorchModel, groups: Sequence[Group], config: StructuredPrunin
     if config.score == "magnitude":
         return magnitudes(model.module, groups)
     module = copy.deepcopy(model.module)
-    return taylor(module, groups, learning_batches(module, model.signature, examples))
+    batches = learning_batches(module, model.signature, examples)
+    return (taylor if config.score == "taylor" else activations)(module, groups, batches)
 
 
 def _best(scores: Any, count: int) -> list[int]:
@@ -201,21 +194,6 @@ def _tolerance(module: Any) -> float:
 
     dtype = next(parameter.dtype for parameter in module.parameters() if parameter.is_floating_point())
     return max(_SAME, 8 * float(torch.finfo(dtype).eps))
-
-
-def _recovered(pruned: TorchModel, model: TorchModel, config: StructuredPruning, examples: Examples) -> dict[str, Any]:
-    """Teach the pruned module in place; for the record, the steps taken and the held-out losses before and after."""
-    report = recover(
-        pruned.module,
-        model.module if config.distil else None,
-        pruned.signature,
-        examples,
-        steps=config.recover_steps,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-    )
-    after = min(report.validation_losses + ((report.untrained_loss,) if report.untrained_loss is not None else ()))
-    return {"recovery_steps": report.steps, "held_out_losses": [report.untrained_loss, after]}
 
 
 TECHNIQUE = Technique("structured-pruning", StructuredPruning, "module", apply, needs_calibration=calibrates)

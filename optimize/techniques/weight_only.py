@@ -23,13 +23,12 @@ from ..errors import BuildError, first_line
 from ..model import Examples, Model, OnnxModel
 from ..onnx_files import bytes_of, count_nodes, nodes_of, weights_of
 from ..onnx_folding import fold_weights
+from ..onnx_gemm import replace_gemm
 from ..onnx_packed import PACKED_PRODUCT, packed_weights
 from ..quiet import quiet
 from ..recipe import StepConfig
 from . import StepResult, Technique
 
-_PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}
-"""The attributes, at their defaults, of a Gemm that is a MatMul and an Add."""
 _WEIGHTED = ("Attention", "Conv", "ConvTranspose", "GRU", "LSTM")
 
 
@@ -85,48 +84,6 @@ def apply(model: Model, config: WeightOnly, examples: Examples, folder: Path) ->
     return StepResult(OnnxModel(path, model.signature), details)
 
 
-def replace_gemm(model: Any) -> None:
-    """Turn each Gemm with a constant weight and plain attributes into MatMul and, where it has a bias, Add.
-
-    ONNX Runtime's own replacement transposes the weight in place, which spoils it for other nodes that use it.
-    """
-    constants = dict(weights_of(model))
-    nodes: list[Any] = []
-    for node in model.graph.node:
-        plain = node.op_type == "Gemm" and node.input[1] in constants and _is_plain(node)
-        nodes.extend(_product_and_sum(node, constants, model.graph) if plain else [node])
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-
-
-def _is_plain(node: Any) -> bool:
-    values = _attributes(node)
-    return all(values.get(name, default) == default for name, default in _PLAIN.items())
-
-
-def _attributes(node: Any) -> dict[str, Any]:
-    from onnx import helper
-
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
-def _product_and_sum(node: Any, constants: dict[str, Any], graph: Any) -> Iterator[Any]:
-    """The nodes that stand for a Gemm; a transposed weight is added to the graph, once for all who use it so."""
-    from onnx import helper, numpy_helper
-
-    weight, (output,) = node.input[1], node.output
-    if _attributes(node).get("transB", 0):
-        weight = f"{weight}_transposed"
-        if weight not in constants:
-            constants[weight] = np.ascontiguousarray(constants[node.input[1]].T)
-            graph.initializer.append(numpy_helper.from_array(constants[weight], weight))
-    bias = [name for name in node.input[2:] if name]
-    product = f"{output}_product" if bias else output
-    yield helper.make_node("MatMul", [node.input[0], weight], [product], name=f"{node.name or output}_product")
-    if bias:
-        yield helper.make_node("Add", [product, *bias], [output], name=f"{node.name or output}_sum")
-
-
 def _quantized(model: Any, config: WeightOnly) -> Any:
     """The graph with packed weights; those that the quantizer wrote once for each of their users are there once."""
     quantizer = _quantizer_class()(
@@ -160,13 +117,14 @@ def _quantizer_class() -> Any:
 
 
 def _left(model: Any) -> Iterator[str]:
-    """Type and reason of each node that could hold weights and is not packed."""
+    """Type and reason of each node that could hold weights, or multiplies activations, and is not packed."""
     constants = {name for name, _ in weights_of(model)}
     for node in nodes_of(model):
         if node.op_type in ("MatMul", "Gemm"):
             yield f"{node.op_type} ({_why_left(node, constants)})"
         elif node.op_type in _WEIGHTED:
-            yield f"{node.op_type} (no packed form)"
+            held = constants.intersection(node.input)
+            yield f"{node.op_type} ({'no packed form' if held else 'products of activations'})"
         elif node.op_type == "Gather" and node.input[0] in constants:
             yield "Gather (looked up, not multiplied)"
 

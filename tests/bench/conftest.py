@@ -17,6 +17,7 @@ from weighbridge.optimize.backends.fake_backend import Behaviour, signature_of
 from weighbridge.optimize.files import sha256_of_file, write_json
 from weighbridge.optimize.variant import MANIFEST, Manifest
 
+END = "<end>"
 SCRIPTS = Path(__file__).resolve().parents[2] / "bench" / "scripts"
 
 
@@ -70,6 +71,29 @@ def fake_variant() -> Callable[..., Path]:
 def write_behaviour() -> Callable[..., Path]:
     """Write a behaviour file: (path, **behaviour) -> path."""
     return _write_behaviour
+
+
+@pytest.fixture(scope="session")
+def generator_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny GPT-2 of 64 positions with random weights, and a byte-level tokenizer learnt from a few words."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+    from weighbridge.optimize.quiet import quiet
+
+    folder = tmp_path_factory.mktemp("generator")
+    learnt = ByteLevelBPETokenizer()
+    learnt.train_from_iterator(
+        ["the cat sat on the mat"] * 4, vocab_size=280, special_tokens=[END], show_progress=False
+    )
+    tokenizer = GPT2TokenizerFast(tokenizer_object=learnt._tokenizer, eos_token=END, bos_token=END)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64, "vocab_size": len(tokenizer)}
+    with quiet():
+        config = GPT2Config(initializer_range=0.5, bos_token_id=0, eos_token_id=0, **sizes)
+        GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")

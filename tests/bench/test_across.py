@@ -3,16 +3,19 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 from weighbridge.bench import Options, run
-from weighbridge.bench.across import judged_against
+from weighbridge.bench.across import _answers, judged_against
 from weighbridge.bench.config import GatesConfig, parse_config
-from weighbridge.bench.evidence import ReplicateRatios, TwoRuns
+from weighbridge.bench.evidence import Incomparable, ReplicateRatios, TwoRuns
+from weighbridge.bench.generated import Generations
 from weighbridge.bench.looks import per_look_error
+from weighbridge.bench.predictions import WindowScores
 from weighbridge.bench.results import Results
 from weighbridge.bench.stats import welch_bounds
 from weighbridge.optimize.errors import InputError
@@ -154,3 +157,26 @@ def test_two_runs_are_compared_through_both_baselines() -> None:
     low, high = welch_bounds(np.log(1.2 * noise[0]), np.log(noise[1]), per_look_error(0.01), per_look_error(0.005))
     assert (found.low, found.high) == pytest.approx((np.exp(low), np.exp(high)))
     assert found.value == pytest.approx(1.2, rel=0.02)
+
+
+def test_a_generators_texts_compare_across_runs_and_its_next_tokens_do_not() -> None:
+    """Likelihoods and answers to the same prompts pair up; a divergence from one's own baseline says nothing of another run."""
+    tokens = (np.array([1, 2]), np.array([1, 3]))
+    answers = Generations(("p", "q"), (), tokens, (np.ones(2, np.float32),) * 2, ("a", "b"), 2)
+    scores = WindowScores(np.array([3.0, 4.0]), np.full(2, 2.0), np.full(2, 8.0), (np.full(1, 0.1), np.full(1, 0.2)))
+    facts = SimpleNamespace(
+        event=lambda _: {"data_sha256": "d"},
+        classes={},
+        windows={"a": scores},
+        generations={"a": answers},
+        class_names=[],
+    )
+    side = SimpleNamespace(facts=facts)
+    found = {piece.metric: piece for piece in _answers(side, side, {"a"}, ())}  # type: ignore[arg-type]
+    assert {"perplexity", "bits_per_byte", "token_agreement", "first_divergence", "repetition"} <= set(found)
+    same = found["token_agreement"].interval("value", 0.1, 0.1)
+    assert same is not None
+    assert same.value == 1
+    undecided = found["kl_divergence"]
+    assert isinstance(undecided, Incomparable)
+    assert undecided.why == "a run keeps how far next tokens are from its own baseline's only"

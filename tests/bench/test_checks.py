@@ -2,13 +2,22 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from weighbridge.bench.building import Built
-from weighbridge.bench.checks import Checked, call_length, check
-from weighbridge.bench.config import VariantConfig, WorkloadConfig
+from weighbridge.bench.building import Built, examples_of
+from weighbridge.bench.checks import Checked, _tie, call_length, check, check_all
+from weighbridge.bench.config import MeasureConfig, VariantConfig, WorkloadConfig
+from weighbridge.bench.predictions import WindowScores
 from weighbridge.bench.workloads.base import Prepared
 from weighbridge.bench.workloads.fake import prepare_fake
+from weighbridge.bench.workloads.prepare import prepare
+from weighbridge.bench.workloads.prompts import Prompts
+from weighbridge.optimize.build import optimize
+from weighbridge.optimize.cache import ArtifactCache
+from weighbridge.optimize.recipe import Recipe
+from weighbridge.optimize.variant import Parity
 
 Write = Callable[..., Path]
 
@@ -49,3 +58,53 @@ def test_the_length_of_a_call_leaves_the_first_one_out() -> None:
     """The median of the calls after the first, a call being the sum of its parts; the first alone where there is no other."""
     assert call_length([[90.0], [1.0, 1.0], [2.0, 1.0], [4.0, 0.0]]) == 3.0
     assert call_length([[90.0]]) == 90.0
+
+
+def test_a_generator_is_scored_and_answers_as_transformers_does(
+    generator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Greedy tokens are those of `generate`, likelihoods those of the model's own loss; BF16 diverges a little, FP32 from itself not."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.setenv("WEIGHBRIDGE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "t.txt").write_text("the cat sat on the mat, the other one " * 40, encoding="utf-8")
+    workload = {"name": "w", "task": "text-generation", "model": str(generator_folder), "data": "t.txt", "window": 32}
+    config = WorkloadConfig.model_validate({**workload, "max_prompts": 6})
+    measure = MeasureConfig(prompt_lengths=(8,), max_new_tokens=6)
+    prepared = prepare(config, measure, tmp_path / "prepared", lambda *_: None, base=tmp_path)
+    shape = {"batch_size": 2, "prompt_length": 8, "max_new_tokens": 6, "threads": 1}
+    built = []
+    for precision in ("fp32", "bf16"):
+        recipe = Recipe.from_dict({"backend": "torch", "precision": precision, "steps": []})
+        folder = optimize(prepared.source, recipe, examples=examples_of(prepared), cache=ArtifactCache()).folder
+        variant = VariantConfig(name=precision, backend="torch", precision=precision, baseline=precision == "fp32")
+        built.append(Built(variant, "ok", folder=folder))
+    full, half = check_all(built, prepared, (shape,), threads=1, provider=None, progress=lambda *_: None)
+
+    assert (full.failure, half.failure) == ("", "")
+    module = AutoModelForCausalLM.from_pretrained(generator_folder).eval()
+    prompts = Prompts.read(prepared.folder)
+    assert full.generations is not None
+    assert len(full.generations.texts) == 6
+    for ids, tokens, text in zip(prompts.ids, full.generations.tokens, full.generations.texts, strict=True):
+        expected = module.generate(torch.tensor(ids[None]), max_new_tokens=6, do_sample=False)[0, 8:]
+        assert tokens.tolist() == expected.tolist()
+        assert text == prompts.text_of(expected.numpy())
+    assert isinstance(full.answers, WindowScores)
+    assert isinstance(half.answers, WindowScores)
+    windows = torch.tensor(np.array(prepared.arrays("scoring", 0)["input_ids"]))
+    with torch.inference_mode():
+        loss = float(module(input_ids=windows, labels=windows).loss)
+    assert full.answers.nll.sum() / full.answers.tokens.sum() == pytest.approx(loss, rel=1e-5)
+    assert full.answers.divergences is None
+    assert half.answers.divergences is not None
+    assert 0 < np.concatenate(half.answers.divergences).mean() < 0.1
+
+
+@pytest.mark.parametrize(("moved", "tie"), [(None, 1e-4), (1e-6, 1e-4), (0.02, 0.04)])
+def test_a_near_tie_is_as_wide_as_the_variants_own_rounding(moved: float | None, tie: float) -> None:
+    """A variant that is as exact as its source has ties within 0.0001; one whose logits are off by 0.02 within 0.04."""
+    parity = None if moved is None else Parity(moved, 0.0, 1.0, 1.0)
+    built = SimpleNamespace(variant=SimpleNamespace(manifest=SimpleNamespace(parity=parity)))
+    assert _tie(built) == pytest.approx(tie)  # type: ignore[arg-type]

@@ -1,13 +1,12 @@
 """The one generation loop, on a decoder of known tokens and known times."""
 
-import math
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from weighbridge.bench.generation import generate, negative_log_likelihood
-from weighbridge.bench.metrics import METRICS
+from weighbridge.bench.generation import generate
+from weighbridge.bench.metrics import METRICS, past_parts
 
 VOCABULARY = 7
 
@@ -22,11 +21,14 @@ class Counting:
     def clock_ns(self) -> int:
         return self.now
 
-    def step(self, ids: NDArray[np.int64], mask: NDArray[np.int64], past: Any) -> tuple[NDArray[np.float32], int]:
+    def step(
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], past: Any, *, last: bool = False
+    ) -> tuple[NDArray[np.float32], int]:
+        fed = ids[:, -1:] if last else ids
         assert mask.shape[1] == (past or 0) + ids.shape[1]
         self.masks.append(mask)
         self.now += 10_000_000 + 1_000_000 * ids.shape[1]
-        return np.eye(VOCABULARY, dtype=np.float32)[(ids + 1) % VOCABULARY], (past or 0) + ids.shape[1]
+        return np.eye(VOCABULARY, dtype=np.float32)[(fed + 1) % VOCABULARY], (past or 0) + ids.shape[1]
 
     def close(self) -> None:
         self.now = 0
@@ -53,6 +55,17 @@ def test_padding_stays_masked_while_the_cache_grows() -> None:
     np.testing.assert_array_equal(decoder.masks[-1], [[0, 0, 1, 1, 1, 1], [1] * 6])
 
 
+def test_another_choice_of_tokens_is_fed_back() -> None:
+    """Whoever chooses sees the logits of the last place and its number, and the loop goes on from what was chosen."""
+
+    def last(logits: NDArray[np.float32], place: int) -> NDArray[np.int64]:
+        assert logits.shape == (2, VOCABULARY)
+        return np.asarray(logits.argmax(axis=-1) + place, dtype=np.int64)
+
+    made = generate(Counting(), *prompts(2, 5), 3, last)
+    np.testing.assert_array_equal(made.tokens, [[3, 5, 8]] * 2)
+
+
 CALLS = np.array([[15.0, 11.0, 12.0, 13.0], [25.0, 21.0, 22.0, 23.0]])
 SHAPE = {"batch_size": 2, "prompt_length": 5, "max_new_tokens": 4}
 
@@ -76,34 +89,31 @@ def test_generation_metrics_by_hand(metric: str, expected: float) -> None:
     assert of_calls(CALLS, SHAPE) == pytest.approx(expected)
 
 
+def test_time_per_output_token_is_told_along_the_past() -> None:
+    """33 tokens after a prompt of 8 have 32 gaps, on caches of 8 to 39: four parts of 8, whose middles are 12, 20, 28, 36."""
+    shape = {"batch_size": 1, "prompt_length": 8, "max_new_tokens": 33}
+    assert {past: (part.start, part.stop) for past, part in past_parts(shape).items()} == {
+        12: (0, 8),
+        20: (8, 16),
+        28: (16, 24),
+        36: (24, 32),
+    }
+    calls = np.array([[100.0, *range(32)], [100.0, *range(10, 42)], [100.0, *range(20, 52)]])
+    of_calls = METRICS["tpot"].of_calls
+    assert of_calls is not None
+    assert of_calls(calls, {**shape, "past_length": 20}) == np.mean(range(18, 26))
+
+
+def test_a_request_of_few_tokens_has_no_parts() -> None:
+    """Eight tokens have seven gaps, too few for two parts of four; nine have eight."""
+    shape = {"batch_size": 1, "prompt_length": 8}
+    assert past_parts({**shape, "max_new_tokens": 8}) == {}
+    assert list(past_parts({**shape, "max_new_tokens": 9})) == [10, 14]
+
+
 @pytest.mark.parametrize("metric", ["tpot", "itl"])
 def test_one_output_token_has_no_time_per_output_token(metric: str) -> None:
     """With a single output token there is no gap to measure."""
     of_calls = METRICS[metric].of_calls
     assert of_calls is not None
     assert of_calls(CALLS[:, :1], SHAPE) is None
-
-
-def test_likelihood_is_that_of_a_naive_loop() -> None:
-    """Summed -ln p and token counts agree with a loop over windows and positions, padding left out."""
-    random = np.random.default_rng(0)
-    logits = random.standard_normal((3, 6, VOCABULARY)).astype(np.float32)
-    ids = random.integers(0, VOCABULARY, (3, 6))
-    mask = np.ones((3, 6), np.int64)
-    mask[1, :2] = 0
-
-    class Fixed(Counting):
-        def step(self, ids: NDArray[np.int64], mask: NDArray[np.int64], past: Any) -> tuple[NDArray[np.float32], int]:
-            del ids, mask, past
-            return logits, 6
-
-    nll, tokens = negative_log_likelihood(Fixed(), ids, mask)
-    for window in range(3):
-        expected, count = 0.0, 0
-        for place in range(5):
-            if mask[window, place] and mask[window, place + 1]:
-                row = [math.exp(float(score)) for score in logits[window, place]]
-                expected -= math.log(row[ids[window, place + 1]] / sum(row))
-                count += 1
-        assert nll[window] == pytest.approx(expected)
-        assert tokens[window] == count

@@ -245,8 +245,10 @@ def test_presets_are_the_contracts(preset: str, kind: str, expected: list[tuple[
 
 def test_what_a_later_release_measures_is_refused_now() -> None:
     """A rule on a metric that is not measured yet says so instead of never being evaluated."""
-    with pytest.raises(NotAvailableYetError, match="bleu is not measured yet"):
-        rules_of(GatesConfig.model_validate({"rules": [{"metric": "bleu", "min": 0.1}]}), "classifier")
+    with pytest.raises(NotAvailableYetError, match="latency_end_to_end_p50 is not measured yet"):
+        rules_of(
+            GatesConfig.model_validate({"rules": [{"metric": "latency_end_to_end_p50", "max": 0.1}]}), "classifier"
+        )
 
 
 WITHIN = Rule("accuracy", "difference", -0.1, maximum=False, slice="language")

@@ -53,7 +53,7 @@ def pair(n: int, noise: float, seed: int = 0) -> dict[str, ClassPredictions]:
 
 
 def by_metric(classes: dict[str, ClassPredictions]) -> dict[str, Evidence]:
-    return {each.metric: each for each in quality_evidence(classes, {}, "base", CLASSES)}
+    return {each.metric: each for each in quality_evidence(classes, "base", CLASSES)}
 
 
 def interval(piece: Evidence, kind: str = "difference", alpha: float = 0.01) -> Interval:
@@ -74,7 +74,7 @@ def test_without_labels_there_is_agreement_alone() -> None:
         for name, each in pair(60, 0.1).items()
     }
     assert set(by_metric(classes)) == {"agreement"}
-    assert {each.metric for each in quality_measurements(classes, {}, "base")} == {"agreement"}
+    assert {each.metric for each in quality_measurements(classes, "base")} == {"agreement"}
     assert not list(class_recalls(classes, "base"))
 
 
@@ -293,7 +293,7 @@ def test_slices_are_the_candidates_own() -> None:
 
 def test_slices_are_measured_too() -> None:
     """Accuracy and agreement have a measurement within each slice, and only there carry its condition."""
-    found = [each for each in quality_measurements(sliced_pair(), {}, "base", CLASSES) if each.variant == "a"]
+    found = [each for each in quality_measurements(sliced_pair(), "base", CLASSES) if each.variant == "a"]
     within = {(each.metric, each.conditions["slice"]): each.n for each in found if each.conditions}
     assert set(within) == {
         (metric, f"language={value}") for metric in ("accuracy", "agreement") for value in ("de", "fr", "missing")
@@ -318,9 +318,7 @@ def test_slices_survive_the_file(tmp_path: Path) -> None:
 
 def test_every_measurement_has_an_interval_n_and_standard_error() -> None:
     """No quality value stands without its interval, count and standard error; the worst class is named."""
-    found = {
-        each.metric: each for each in quality_measurements(pair(200, 0.3), {}, "base", CLASSES) if each.variant == "a"
-    }
+    found = {each.metric: each for each in quality_measurements(pair(200, 0.3), "base", CLASSES) if each.variant == "a"}
     assert set(found) == {"agreement", "accuracy", "worst_class_recall", *NAMES}
     for each in found.values():
         assert each.value is not None
@@ -380,7 +378,7 @@ def test_the_same_raw_files_give_the_same_numbers(tmp_path: Path) -> None:
     write_class_predictions(tmp_path, pair(120, 0.3))
 
     def numbers() -> str:
-        pieces = quality_evidence(read_class_predictions(tmp_path), {}, "base", CLASSES)
+        pieces = quality_evidence(read_class_predictions(tmp_path), "base", CLASSES)
         return json.dumps([vars(interval(each, each.kinds[0])) for each in pieces])
 
     assert numbers() == numbers()

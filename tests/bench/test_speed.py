@@ -188,3 +188,42 @@ def test_a_ratio_of_medians_is_the_median_of_the_rounds_ratios() -> None:
     found = evidence([Replicate.of(recorder.columns)] * 4)
     assert ratio(found["latency_p50", key_of(PLAIN)]) == pytest.approx(1.5)
     assert ratio(found["latency_mean", key_of(PLAIN)]) == pytest.approx(4.2 / 2)
+
+
+SHORT = {"batch_size": 1, "prompt_length": 8, "max_new_tokens": 9, "threads": 1}
+
+
+def growing(number: int) -> Replicate:
+    """Requests whose first four gaps take 2 ms and whose last four take 4 ms; of a 2 ms and 2 ms: it does not grow."""
+    recorder = Recorder(number)
+    for variant, late in (("base", 4.0), ("a", 2.0), (CONTROL, 4.0)):
+        call = [9.0, *[2.0] * 4, *[late] * 4]
+        recorder.add([call] * 3, ["timed"] * 3, variant=variant, shape=key_of(SHORT), round_=1, visit=0)
+    return Replicate.of(recorder.columns)
+
+
+def test_a_token_takes_as_long_as_its_past_makes_it() -> None:
+    """TPOT at a past of 10 is 2 ms for both, at 14 it is 4 ms and 2 ms: ratios 1 and 0.5 there, 2/3 over the whole request."""
+    taken = [growing(number) for number in range(4)]
+    values = {
+        (each.variant, each.conditions.get("past_length")): each.value
+        for each in speed_measurements(taken, "decoder", {})
+        if each.metric == "tpot"
+    }
+    assert values == {("base", None): 3, ("base", 10): 2, ("base", 14): 4, ("a", None): 2, ("a", 10): 2, ("a", 14): 2}
+    found = {
+        piece.conditions.get("past_length"): ratio(piece)  # type: ignore[arg-type]
+        for piece in speed_evidence(taken, "base", "decoder")
+        if piece.metric == "tpot"
+    }
+    assert found == {None: pytest.approx(2 / 3), 10: pytest.approx(1), 14: pytest.approx(0.5)}
+
+
+def test_a_rule_on_the_time_per_token_judges_the_past_only_where_it_names_one() -> None:
+    """Without conditions TPOT is judged over whole requests; a rule that names a past length is judged there."""
+    pieces = list(speed_evidence([growing(number) for number in range(4)], "base", "decoder"))
+    places = {}
+    for name, conditions in (("whole", {}), ("late", {"past_length": 14})):
+        rule = Rule("tpot", "ratio", 1.03, maximum=True, conditions=conditions)
+        places[name] = [piece.conditions for piece in pieces if rule.concerns(piece)]
+    assert places == {"whole": [SHORT], "late": [{**SHORT, "past_length": 14}]}

@@ -10,25 +10,28 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from weighbridge.optimize import onnx_export, techniques
+from weighbridge.optimize import techniques
 from weighbridge.optimize.backends import backend
 from weighbridge.optimize.backends.base import Availability
 from weighbridge.optimize.build import cache_key, optimize
 from weighbridge.optimize.cache import ArtifactCache
-from weighbridge.optimize.errors import BuildError, ConfigError, InputError, NotAvailableYetError, UnavailableError
+from weighbridge.optimize.errors import BuildError, ConfigError, InputError, UnavailableError
 from weighbridge.optimize.files import sha256_of_file
 from weighbridge.optimize.loading import describe
 from weighbridge.optimize.model import Batch, Examples, Model, TorchModel
+from weighbridge.optimize.onnx_export import Exporter
 from weighbridge.optimize.onnx_files import weights_of
 from weighbridge.optimize.parity import reference_of
 from weighbridge.optimize.recipe import Recipe, step_from_dict
 from weighbridge.optimize.source import Source
 from weighbridge.optimize.techniques import StepResult, Technique, technique
+from weighbridge.optimize.techniques import export as exporting
 from weighbridge.optimize.variant import MANIFEST, Variant
 
 Build = Callable[..., Variant]
 PRUNE = {"use": "magnitude-pruning", "sparsity": 0.2}
 DYNAMIC = {"use": "dynamic-int8"}
+LEGACY = {"use": "export", "exporter": "legacy"}
 STATIC = {"use": "static-int8", "target": "x86-vnni"}
 
 
@@ -148,13 +151,13 @@ def test_the_fp32_export_is_made_once_for_all_variants(
 ) -> None:
     """Three ONNX variants of one model export it once; each costs what the export had cost and its own time."""
     exported: list[Path] = []
-    export = onnx_export.export
+    export = exporting.export
 
-    def counting(model: TorchModel, probes: tuple[Batch, ...], path: Path) -> Any:
+    def counting(model: TorchModel, probes: tuple[Batch, ...], path: Path, exporter: Exporter) -> Any:
         exported.append(path)
-        return export(model, probes, path)
+        return export(model, probes, path, exporter)
 
-    monkeypatch.setattr(onnx_export, "export", counting)
+    monkeypatch.setattr(exporting, "export", counting)
     int8, fp16 = build("mlp", "onnxruntime", "int8", cache=own), build("mlp", "onnxruntime", "fp16", cache=own)
     static = build("mlp", "onnxruntime", "int8", STATIC, cache=own)
     fp32 = build("mlp", "onnxruntime", "fp32", cache=own)
@@ -173,6 +176,24 @@ def test_steps_stack_in_the_recipes_order(build: Build) -> None:
     assert sum(int((array == 0).sum()) for array in weights) >= round(0.2 * 96) + round(0.2 * 64)
     assert variant.manifest.sparsity > 0.15
     assert variant.manifest.audit.nodes["MatMulInteger"] == 2
+
+
+def test_the_exporter_is_chosen_by_a_step(build: Build) -> None:
+    """The step stands where the export is made, between steps on modules and on graphs, and is the only export."""
+    manifest = build("mlp", "onnxruntime", "int8", PRUNE, LEGACY, DYNAMIC).manifest
+    assert [step.step["use"] for step in manifest.steps] == ["magnitude-pruning", "export", "dynamic-int8"]
+    assert manifest.steps[1].step["exporter"] == "legacy"
+    default = build("mlp", "onnxruntime", "int8", PRUNE, DYNAMIC).manifest
+    assert default.steps[1].step["exporter"] == "dynamo"
+
+
+def test_passes_that_do_not_help_are_recorded(build: Build) -> None:
+    """A graph optimization is part of the record with its reasons, and the variant is what it would be without it."""
+    manifest = build("mlp", "onnxruntime", "int8", {"use": "graph-optimization"}, DYNAMIC).manifest
+    record = manifest.steps[1]
+    assert record.step["passes"] == ["onnxscript-fusions", "ort-offline"]
+    assert all(each["kept"] or each["reason"].startswith("discarded: ") for each in record.details["passes"].values())
+    assert manifest.audit.nodes["MatMulInteger"] == 2
 
 
 def test_zeros_stay_zeros_among_packed_weights(build: Build) -> None:
@@ -262,7 +283,16 @@ def test_weights_of_other_bits_than_the_name_says_are_refused(
             [DYNAMIC, PRUNE],
             "'magnitude-pruning' changes a torch module, but here .* ONNX",
         ),
-        ("mlp", "torch", "fp32", [DYNAMIC], "'dynamic-int8' changes an ONNX graph, of which backend torch has no use"),
+        ("mlp", "torch", "fp32", [DYNAMIC], "'dynamic-int8' gives an ONNX graph, of which backend torch has no use"),
+        ("mlp", "torch", "fp32", [LEGACY], "'export' gives an ONNX graph, of which backend torch has no use"),
+        ("mlp", "onnxruntime", "int8", [DYNAMIC, LEGACY], "'export' changes a torch module, but here .* ONNX"),
+        (
+            "mlp",
+            "openvino",
+            "fp32",
+            [{"use": "graph-optimization"}],
+            "'graph-optimization' leaves a model that only backend onnxruntime can run, not openvino; leave it out",
+        ),
         ("mlp", "onnxruntime", "bf16", [], "unknown precision of backend onnxruntime 'bf16'.*Allowed: "),
     ],
 )
@@ -398,12 +428,6 @@ def test_an_unavailable_backend_says_why_and_what_helps(
     monkeypatch.setattr(type(backend("fake")), "availability", lambda self: gone)  # noqa: ARG005 - a method
     with pytest.raises(UnavailableError, match="^no such device. To make it available: buy one$"):
         optimize(fake_source(), "fake-fp32", examples=FAKE, cache=own)
-
-
-def test_what_a_later_release_builds_is_said_to_be_so(build: Build, own: ArtifactCache) -> None:
-    """INT8 in PyTorch is part of the contract and not built yet."""
-    with pytest.raises(NotAvailableYetError, match="torch int8"):
-        build("mlp", "torch", "int8", cache=own)
 
 
 def test_a_fake_model_takes_no_steps(fake_source: Any, own: ArtifactCache) -> None:

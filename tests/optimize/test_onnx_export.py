@@ -12,9 +12,12 @@ import pytest
 from numpy.typing import NDArray
 from weighbridge.optimize.errors import BuildError
 from weighbridge.optimize.loading import load
-from weighbridge.optimize.model import Batch, OnnxModel, Signature, TensorSpec, TorchModel
+from weighbridge.optimize.model import Batch, Signature, TensorSpec, TorchModel
+from weighbridge.optimize.onnx_decoder import FUSED_OPSET
 from weighbridge.optimize.onnx_export import OPSET, export
 from weighbridge.optimize.onnx_files import count_nodes
+from weighbridge.optimize.onnx_layers import quantizable_layers
+from weighbridge.optimize.parity import reference_of
 from weighbridge.optimize.source import Source
 
 Get = Callable[[str], Any]
@@ -105,13 +108,13 @@ def test_a_recurrent_model_can_be_exported_twice(
     assert count_nodes(onnx.load(second.path)) == count_nodes(onnx.load(first.path))
 
 
-def test_the_file_is_whole_valid_and_of_opset_20(onnx_model: Get) -> None:
+def test_the_file_is_whole_and_valid(onnx_model: Get) -> None:
     """An export is one valid file with its weights inside, without shape notes on weights or traces of the machine."""
-    for name in ("bert", "gpt2", "lstm"):
+    for name, opset in (("bert", OPSET), ("gpt2", FUSED_OPSET), ("lstm", OPSET)):
         path = onnx_model(name).path
         onnx.checker.check_model(str(path), full_check=True)
         model = onnx.load(path, load_external_data=False)
-        assert {entry.domain: entry.version for entry in model.opset_import}[""] == OPSET
+        assert {entry.domain: entry.version for entry in model.opset_import}[""] == opset
         assert not [tensor for tensor in model.graph.initializer if tensor.external_data]
         weights = {tensor.name for tensor in model.graph.initializer}
         assert not [value.name for value in model.graph.value_info if value.name in weights]
@@ -126,68 +129,6 @@ def test_exporting_prints_nothing(
     """Neither progress lines nor warnings of the exporter reach the user's terminal."""
     export(torch_model("mlp"), probes["mlp"], tmp_path / "mlp.onnx")
     assert capfd.readouterr() == ("", "")
-
-
-def empty_cache(model: OnnxModel, rows: int) -> dict[str, NDArray[Any]]:
-    cache = model.signature.cache
-    assert cache is not None
-    shape = (rows, cache.heads, 0, cache.head_size)
-    pairs = [f"past_key_values.{layer}.{part}" for layer in range(cache.layers) for part in ("key", "value")]
-    return {name: np.zeros(shape, np.float32) for name in pairs}
-
-
-def positions_of(mask: NDArray[Any], new: int) -> NDArray[Any]:
-    return np.maximum(mask.cumsum(1) - 1, 0)[:, -new:]
-
-
-@pytest.mark.parametrize("rows", [1, 2, 4])
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_one_decoder_graph_serves_prefill_and_decode(torch_model: Get, onnx_model: Get, name: str, rows: int) -> None:
-    """With an empty cache and then with a growing one, logits are those of a module that reads everything at once."""
-    model = onnx_model(name)
-    random = np.random.default_rng(rows)
-    ids = random.integers(0, 100, (rows, 9))
-    whole = answered(torch_model(name), {"input_ids": ids, "attention_mask": np.ones_like(ids)})
-    cache = empty_cache(model, rows)
-    start = 0
-    for stop in (6, 7, 9):
-        mask = np.ones((rows, stop), np.int64)
-        feeds = {
-            "input_ids": ids[:, start:stop],
-            "attention_mask": mask,
-            "position_ids": positions_of(mask, stop - start),
-        }
-        logits, *present = ran(model.path, {**feeds, **cache})
-        assert np.abs(logits - whole[:, start:stop]).max() < TOLERANCE
-        cache = dict(zip(cache, present, strict=True))
-        start = stop
-
-
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_left_padding_changes_no_logit(onnx_model: Get, name: str) -> None:
-    """A short prompt padded on the left beside a longer one is answered as it is alone."""
-    model = onnx_model(name)
-    random = np.random.default_rng(8)
-    ids = random.integers(0, 100, (2, 8))
-    mask = np.ones_like(ids)
-    mask[0, :3] = 0
-    feeds = {"input_ids": ids, "attention_mask": mask, "position_ids": positions_of(mask, 8)}
-    together = ran(model.path, {**feeds, **empty_cache(model, 2)})[0]
-    single = np.ones((1, 5), np.int64)
-    feeds = {"input_ids": ids[:1, 3:], "attention_mask": single, "position_ids": positions_of(single, 5)}
-    alone = ran(model.path, {**feeds, **empty_cache(model, 1)})[0]
-    assert np.abs(together[0, 3:] - alone[0]).max() < TOLERANCE
-
-
-def test_a_decoder_graph_names_its_cache(onnx_model: Get) -> None:
-    """The cache goes in as past_key_values.N.key/value and out as present.N.key/value, past positions free."""
-    graph = onnx.load(onnx_model("gpt2").path).graph
-    pairs = [f"{layer}.{part}" for layer in (0, 1) for part in ("key", "value")]
-    inputs = [value.name for value in graph.input]
-    assert inputs == ["input_ids", "attention_mask", "position_ids", *(f"past_key_values.{pair}" for pair in pairs)]
-    assert [value.name for value in graph.output] == ["logits", *(f"present.{pair}" for pair in pairs)]
-    dims = [dim.dim_param or dim.dim_value for dim in graph.input[3].type.tensor_type.shape.dim]
-    assert dims == ["batch", 2, "past", 16]
 
 
 def made(tmp_path: Path, name: str, code: str, **details: Any) -> TorchModel:
@@ -276,3 +217,40 @@ def test_a_half_precision_module_is_exported_as_it_is(torch_model: Get, probes: 
     types = {tensor.data_type for tensor in onnx.load(exported.path).graph.initializer}
     assert types == {onnx.TensorProto.FLOAT16}
     assert exported.signature.inputs[0].dtype == "float16"
+
+
+@pytest.mark.parametrize("name", ["bert", "cnn", "mlp", "gpt2", "llama"])
+def test_the_legacy_exporter_answers_alike(torch_model: Get, probes: Any, tmp_path: Path, name: str) -> None:
+    """Its graph gives the module's answers on every probe, decoders' cache included, under the same names of layers."""
+    model = torch_model(name)
+    exported = export(model, probes[name], tmp_path / "m.onnx", "legacy")
+    parity = reference_of(model, probes[name]).verify_model(exported, exact=True)
+    assert parity.max_relative < TOLERANCE
+    names = {layer.name for layer in quantizable_layers(exported.path)}
+    assert names <= {module for module, _ in model.module.named_modules()}
+    last = {"bert": "classifier", "cnn": "5", "mlp": "head", "gpt2": "lm_head", "llama": "lm_head"}
+    assert last[name] in names
+
+
+def test_the_legacy_exporter_names_inputs_as_forward_takes_them(torch_model: Get, probes: Any, tmp_path: Path) -> None:
+    """Inputs given in another order than forward's keep each its own name."""
+    turned = tuple(dict(reversed(probe.items())) for probe in probes["bert"])
+    exported = export(torch_model("bert"), turned, tmp_path / "m.onnx", "legacy")
+    for probe in probes["bert"]:
+        expected = answered(torch_model("bert"), probe)
+        assert np.abs(ran(exported.path, probe)[0] - expected).max() < TOLERANCE
+
+
+def test_the_legacy_exporter_leaves_the_module_as_it_was(torch_model: Get, probes: Any, tmp_path: Path) -> None:
+    """Attention is written out for the export alone."""
+    config = torch_model("bert").module.config
+    before = config._attn_implementation
+    export(torch_model("bert"), probes["bert"], tmp_path / "m.onnx", "legacy")
+    assert config._attn_implementation == before != "eager"
+
+
+def test_attention_is_written_out_without_guards(onnx_model: Get) -> None:
+    """A classifier's attention is two products and a Softmax a layer; the guard of torch's fused one is not in the graph."""
+    nodes = count_nodes(onnx.load(onnx_model("bert").path))
+    assert nodes["Softmax"] == 2
+    assert "IsNaN" not in nodes

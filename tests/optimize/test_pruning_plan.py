@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from weighbridge.optimize.errors import BuildError
-from weighbridge.optimize.pruning_plan import Group, Member, entries, replay
+from weighbridge.optimize.pruning_plan import Group, Member, checked_changes, entries, replay
 
 
 def chain(width: int = 6) -> Any:
@@ -54,6 +54,10 @@ def test_a_plan_that_does_not_fit_is_refused() -> None:
         replay(chain(7), [GROUP.keeping([0])])
     with pytest.raises(BuildError, match=r"does not fit the model: it has no 0.weight. The model's code has changed"):
         replay(torch.nn.Sequential(torch.nn.ReLU()), [GROUP.keeping([0])])
+    with pytest.raises(BuildError, match=r"0.bias has 0 entries where 6 are meant"):
+        replay(chain(), [{**GROUP.keeping([0]), "members": [["0.bias", 1, 1, 1]]}])
+    with pytest.raises(BuildError, match=r"does not fit the model: it has no 7. The model's code has changed"):
+        replay(chain(), [{**GROUP.keeping([0]), "counts": {"7.in_features": 1}}])
     layers = {"kind": "layers-kept", "group": "encoder", "target": "layers", "size": 2, "kept": [0]}
     with pytest.raises(BuildError, match="it has no encoder"):
         replay(chain(), [layers])
@@ -61,3 +65,26 @@ def test_a_plan_that_does_not_fit_is_refused() -> None:
         replay(torch.nn.Sequential(chain()), [{**layers, "group": "0"}])
     with pytest.raises(BuildError, match="unknown structural change 'folded' of a Sequential"):
         replay(chain(), [{"kind": "folded"}])
+
+
+def test_changes_read_from_a_file_are_held_to_their_form() -> None:
+    """A change that is whole is taken as it is, one of a later release too; what cannot be meant is a value error."""
+    good = GROUP.keeping([0, 2])
+    later = {"kind": "folded", "by": 3}
+    assert checked_changes(json.loads(json.dumps([good, later]))) == (json.loads(json.dumps(good)), later)
+    bad = (
+        {"kept": []},
+        {"kept": [2, 0]},
+        {"kept": [0, 6]},
+        {"kept": [-1, 0]},
+        {"size": 0},
+        {"target": "wings"},
+        {"members": [["0.weight", 0]]},
+        {"counts": {"0.out_features": 0}},
+    )
+    for damage in bad:
+        with pytest.raises(ValueError, match=next(iter(damage))):
+            checked_changes([{**good, **damage}])
+    for damage in ({}, "changes", [1], [{**good, "kind": "layers-kept", "kept": None}]):
+        with pytest.raises(ValueError, match="validation error"):
+            checked_changes(damage)

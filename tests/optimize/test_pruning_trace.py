@@ -36,15 +36,50 @@ class Functional(nn.Module):
 
 
 class Residual(nn.Module):
-    """A sum: what is added to must keep its width."""
+    """A sum: both sides of it have the same units, or one is the input itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, embedded: bool = True) -> None:
         super().__init__()
         self.into, self.inner, self.out, self.head = (nn.Linear(4, 4) for _ in range(4))
+        self.embedded = embedded
 
     def forward(self, x: Any) -> Any:
-        x = self.into(x)
+        x = self.into(x) if self.embedded else x
         return self.head(x + self.out(self.inner(x).relu()))
+
+
+class Block(nn.Module):
+    """A residual block as of ResNet: two convolutions with batch norm, and a third on the way around where sizes change."""
+
+    def __init__(self, inputs: int, outputs: int, add: str) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(inputs, outputs, 3, padding=1), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.norm_one, self.norm_two = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
+        around = nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.BatchNorm2d(outputs))
+        self.around = nn.Identity() if inputs == outputs else around
+        self.add = add
+
+    def forward(self, x: Any) -> Any:
+        y = self.norm_two(self.two(functional.relu(self.norm_one(self.one(x)))))
+        if self.add == "in place":
+            y += self.around(x)
+        elif self.add == "method":
+            y = y.add(self.around(x))
+        else:
+            y = torch.add(self.around(x), y)
+        return functional.relu(y)
+
+
+class Resnet(nn.Module):
+    """A stem, a block that keeps its channels, one that changes them, and a head on their means."""
+
+    def __init__(self, add: str = "function") -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        self.same, self.wider, self.head = Block(4, 4, add), Block(4, 6, add), nn.Linear(6, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(functional.adaptive_avg_pool2d(self.wider(self.same(self.stem(x))), 1).flatten(1))
 
 
 class Twice(nn.Module):
@@ -113,9 +148,44 @@ def test_a_width_written_into_the_code_is_left() -> None:
     assert found(Functional("fixed")) == {"one": ("channels", 4)}
 
 
-def test_both_sides_of_a_sum_keep_their_width() -> None:
-    """Of a residual block only the inner layer can be narrowed."""
-    assert found(Residual()) == {"inner": ("units", 4)}
+def test_both_sides_of_a_sum_lose_the_same_units() -> None:
+    """The layers whose outputs are added make one group; where the input itself is added, only the inner layer is narrowed."""
+    assert found(Residual()) == {"into": ("units", 4), "inner": ("units", 4)}
+    into, _ = find_groups(Residual())[0]
+    assert {member.tensor for member in into.members if not member.reads} == {
+        *(f"{layer}.{kind}" for layer in ("into", "out") for kind in ("weight", "bias"))
+    }
+    assert {member.tensor for member in into.members if member.reads} == {"inner.weight", "head.weight"}
+    assert found(Residual(embedded=False)) == {"inner": ("units", 4)}
+
+
+@pytest.mark.parametrize("add", ["function", "method", "in place"])
+def test_channels_of_a_residual_network_are_found(add: str) -> None:
+    """Each stage's stem, second convolutions and way around make one group, each block's inner channels another."""
+    assert found(Resnet(add)) == {
+        "stem.0": ("channels", 4),
+        "same.one": ("channels", 4),
+        "wider.one": ("channels", 6),
+        "wider.two": ("channels", 6),
+    }
+
+
+class Mixed(nn.Module):
+    """A sum in which one side's units are mixed on the way, or lie elsewhere."""
+
+    def __init__(self, mix: Any) -> None:
+        super().__init__()
+        self.one, self.two, self.head, self.mix = nn.Conv2d(1, 4, 1), nn.Conv2d(1, 4, 1), nn.Linear(4, 2), mix
+
+    def forward(self, x: Any) -> Any:
+        return self.head((self.one(x) + self.mix(self.two(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("mix", [nn.Softmax(dim=1), nn.GroupNorm(2, 4), nn.LSTM(4, 4)], ids=["softmax", "norm", "lstm"])
+def test_a_sum_with_a_side_that_is_not_sure_is_left(mix: nn.Module) -> None:
+    """Where one side of a sum is mixed, or made by something else than a layer, nothing on the other side is narrowed."""
+    assert found(Mixed(nn.ReLU())) == {"one": ("channels", 4)}
+    assert found(Mixed(mix)) == {}
 
 
 @pytest.mark.parametrize(
@@ -158,6 +228,8 @@ def test_recurrent_units_are_found(kind: Any, read: str) -> None:
         (Functional(), (2, 1, 10, 10)),
         (Functional("mean"), (2, 1, 10, 10)),
         (Residual(), (2, 4)),
+        (Resnet(), (2, 1, 10, 10)),
+        (Resnet("in place"), (2, 1, 10, 10)),
         (Recurrent(nn.GRU, "all", num_layers=2), (2, 5, 3)),
         (Recurrent(nn.LSTM, "nested"), (2, 5, 3)),
         (Recurrent(nn.RNN, "hidden", bias=False), (2, 5, 3)),

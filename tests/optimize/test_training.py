@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from weighbridge.optimize import training
 from weighbridge.optimize.errors import ConfigError
-from weighbridge.optimize.training import TrainingConfig, divergence, fit
+from weighbridge.optimize.training import Teacher, TrainingConfig, divergence, fit, label_loss, next_token_loss
 
 RANDOM = np.random.default_rng(0)
 POINTS = RANDOM.standard_normal((200, 2)).astype(np.float32)
@@ -127,7 +128,7 @@ def test_a_pupil_learns_its_teachers_scores() -> None:
     teacher, pupil = network(1).eval(), network(2)
     weights = [parameter.detach().clone() for parameter in teacher.parameters()]
     config = TrainingConfig(learning_rate=2e-2, epochs=20)
-    report = fit(pupil, {"input": POINTS}, None, config, silent, teacher)
+    report = fit(pupil, {"input": POINTS}, None, config, silent, Teacher(teacher))
     assert report.losses[-1] < 0.05 * report.losses[0]
     assert all(torch.equal(old, new) for old, new in zip(weights, teacher.parameters(), strict=True))
     with torch.no_grad():
@@ -144,4 +145,72 @@ def test_divergence_is_the_published_formula() -> None:
     given = torch.from_numpy(scores), torch.from_numpy(wanted)
     assert float(divergence(*given)) == pytest.approx(each.mean())
     assert float(divergence(*given, torch.from_numpy(mask))) == pytest.approx(each[mask == 1].mean())
+    p, q = (np.exp(each / 3) / np.exp(each / 3).sum(axis=-1, keepdims=True) for each in (wanted, scores))
+    assert float(divergence(*given, temperature=3)) == pytest.approx(9 * (p * np.log(p / q)).sum(axis=-1).mean())
     assert float(divergence(torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [2.0]]))) == pytest.approx(2.0)
+
+
+def test_a_teacher_and_labels_are_learnt_by_their_weights() -> None:
+    """The first loss of a fit is w T^2 D + (1 - w) L by hand, for every weight; labels are not needed at weight 1."""
+    teacher, sides = network(1).eval(), torch.from_numpy(SIDES)
+    with torch.no_grad():
+        scores, wanted = (module(torch.from_numpy(POINTS)) for module in (network(2), teacher))
+    distance = float(divergence(scores, wanted, temperature=2.0))
+    cross = float(torch.nn.functional.cross_entropy(scores, sides))
+    for weight in (0.0, 0.3, 1.0):
+        config = TrainingConfig(epochs=1, batch_size=200)
+        labels = None if weight == 1 else SIDES
+        report = fit(network(2), {"input": POINTS}, labels, config, silent, Teacher(teacher, weight, 2.0))
+        assert report.losses[0] == pytest.approx(weight * distance + (1 - weight) * cross, rel=1e-4)
+
+
+def test_labels_of_a_single_score_are_its_sides() -> None:
+    """Where a model gives one score a row, the loss is the cross-entropy of its sigmoid, by hand."""
+    scores, labels = np.array([[0.5], [-2.0]]), np.array([1, 0])
+    chances = 1 / (1 + np.exp(-scores[:, 0]))
+    expected = -np.log([chances[0], 1 - chances[1]]).mean()
+    assert float(label_loss(torch.from_numpy(scores), torch.from_numpy(labels))) == pytest.approx(expected)
+
+
+def test_padding_is_no_next_token() -> None:
+    """A token counts where it and the one before it are real: by a naive loop over two rows, the first padded on the left."""
+    scores, ids = RANDOM.standard_normal((2, 4, 5)), RANDOM.integers(0, 5, (2, 4))
+    mask = np.array([[0, 0, 1, 1], [1, 1, 1, 1]])
+    logs = np.log(np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True))
+    losses = [
+        -logs[row, place - 1, ids[row, place]]
+        for row in range(2)
+        for place in range(1, 4)
+        if mask[row, place] and mask[row, place - 1]
+    ]
+    assert len(losses) == 4
+    inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    assert float(next_token_loss(torch.from_numpy(scores), inputs)) == pytest.approx(np.mean(losses))
+
+
+@pytest.mark.parametrize(
+    ("curve", "epochs", "best"),
+    [
+        ([9, 5, 4, 6, 3, 7, 7, 8, 1], 7, 4),  # three epochs without a better one than the fourth
+        ([9, 10, 11, 12, 13, 1], 4, 0),  # never better than before the first step
+        ([9, 8, 7, 6, 5, 4, 3, 2, 1], 8, 8),  # better to the end
+    ],
+)
+def test_a_validation_curve_decides_when_to_stop_and_what_stays(
+    monkeypatch: pytest.MonkeyPatch, curve: list[float], epochs: int, best: int
+) -> None:
+    """On a given curve of held-out losses (the first before any step) training ends, and the best epoch's weights stay."""
+    states: list[Any] = []
+
+    def scripted(module: Any, *_: Any) -> float:
+        states.append([parameter.detach().clone() for parameter in module.parameters()])
+        return curve[len(states) - 1]
+
+    monkeypatch.setattr(training, "_validate", scripted)
+    module = network()
+    config = TrainingConfig(epochs=8, validation_share=0.2, patience=3)
+    report = fit(module, {"input": POINTS}, SIDES, config, silent)
+    assert report.untrained_loss == curve[0]
+    assert report.validation_losses == tuple(curve[1 : epochs + 1])
+    assert all(torch.equal(kept, now) for kept, now in zip(states[best], module.parameters(), strict=True))
+    assert not any(torch.equal(states[best][0], state[0]) for number, state in enumerate(states) if number != best)

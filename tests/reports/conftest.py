@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from weighbridge.bench.config import parse_config, to_toml
 from weighbridge.bench.derive import derive
+from weighbridge.bench.generated import Generations, write_generations
 from weighbridge.bench.journal import Journal
 from weighbridge.bench.predictions import ClassPredictions, WindowScores, write_class_predictions, write_window_scores
 from weighbridge.bench.results import Comparison, Gate, Measurement, Results, VariantRow, write_results
@@ -125,7 +126,7 @@ def _config(
     return {
         "workload": {"name": name, "task": task, "model": "checkpoints/model", "data": "test.csv"},
         "variants": variants,
-        "measure": {"batch_sizes": batch_sizes, "max_new_tokens": 8},
+        "measure": {"batch_sizes": batch_sizes, "max_new_tokens": 9},
         "gates": gates,
     }
 
@@ -236,7 +237,8 @@ def _generator_samples(folder: Path, known: dict[str, Known], weighed: list[str]
             level = known.get(name, known["torch-fp32"]).ms * np.exp(draw.normal(0, 0.004))
             for round_ in range(10):
                 requests = [
-                    [3.1 * level * each[0], *(level * each[1:])] for each in 1 + 0.05 * draw.gamma(1.2, 1.0, (2, 8))
+                    [3.1 * level * each[0], *(level * each[1:])]
+                    for each in 1 + 0.05 * draw.gamma(1.2, 1.0, (2, shape["max_new_tokens"]))
                 ]
                 rows = [[float(part) for part in each] for each in requests]
                 recorder.add(rows, ["settle", "timed"], variant=name, shape=key_of(shape), round_=round_, visit=round_)
@@ -265,11 +267,34 @@ def _window_answers(folder: Path, known: dict[str, Known], weighed: list[str]) -
     base = tokens * draw.normal(3.1, 0.25, 120)
     scores = {
         name: WindowScores(
-            base + tokens * (known[name].kept + draw.normal(0, 0.002, 120) * (known[name].kept > 0)), tokens
+            base + tokens * (known[name].kept + draw.normal(0, 0.002, 120) * (known[name].kept > 0)),
+            tokens,
+            4 * tokens,
+            None if name == "torch-fp32" else tuple(draw.exponential(0.01 + known[name].kept, (120, 2))),
         )
         for name in weighed
     }
     write_window_scores(folder, scores)
+
+
+def _text_answers(folder: Path, known: dict[str, Known], weighed: list[str]) -> None:
+    """Answers of eight tokens to 24 prompts; a candidate off the baseline goes astray in every third, once at a near tie."""
+    answers = {}
+    for name in weighed:
+        astray = known[name].kept > 0
+        ends = [[9, 9] if astray and number % 3 == 0 else [1, 2] for number in range(24)]
+        texts = [
+            f"the <b>bold</b> answer {number} {'strays' if 9 in end else 'stays'}" for number, end in enumerate(ends)
+        ]
+        answers[name] = Generations(
+            prompts=(HOSTILE,) * 24,
+            references=("the bold answer stays",) * 24,
+            tokens=tuple(np.array([3, 4, 5, 6, 7, 8, *end], dtype=np.int64) for end in ends),
+            margins=tuple(np.full(8, 5e-5 if number == 0 else 0.4, np.float32) for number in range(24)),
+            texts=tuple(texts),
+            most=8,
+        )
+    write_generations(folder, answers)
 
 
 def write_classifier_run(folder: Path) -> Path:
@@ -288,9 +313,10 @@ def write_generator_run(folder: Path) -> Path:
     config = _config("gpt2-text", "text-generation", GENERATOR, {"preset": "no-regression"}, [1])
     weighed = _write_raw(folder, config, GENERATOR, "decoder")
     _generator_samples(
-        folder, GENERATOR, weighed, {"batch_size": 1, "prompt_length": 32, "max_new_tokens": 8, "threads": 1}
+        folder, GENERATOR, weighed, {"batch_size": 1, "prompt_length": 32, "max_new_tokens": 9, "threads": 1}
     )
     _window_answers(folder, GENERATOR, weighed)
+    _text_answers(folder, GENERATOR, weighed)
     write_results(derive(folder), folder)
     return folder
 

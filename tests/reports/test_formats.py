@@ -145,7 +145,7 @@ def test_frames_are_tidy(classifier_run: Path) -> None:
 def test_the_frame_of_samples_has_every_sample(generator_run: Path) -> None:
     """Raw samples come back with their shape spread over columns: six replicates of ten rounds of five contenders."""
     samples = frames.samples(generator_run)
-    assert samples["phase"].value_counts().to_dict() == {"decode": 2100, "prefill": 300, "settle": 300}
+    assert samples["phase"].value_counts().to_dict() == {"decode": 2400, "prefill": 300, "settle": 300}
     assert samples["prompt_length"].unique().tolist() == [32]
     assert samples["sequence_length"].isna().all()
     assert samples.columns[-1] == "milliseconds"

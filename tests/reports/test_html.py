@@ -16,7 +16,9 @@ from weighbridge import reports
 from weighbridge.bench.results import Flip, read_results, write_results
 from weighbridge.optimize.errors import WorkerError
 from weighbridge.reports import render, render_many
+from weighbridge.reports.findings import Findings
 from weighbridge.reports.svg import Drawing, accessible
+from weighbridge.reports.words import significant
 
 Make = Callable[..., Any]
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
@@ -274,3 +276,19 @@ def test_only_what_is_exported_is_found() -> None:
     """A name that the package does not export is an ordinary attribute error."""
     with pytest.raises(AttributeError, match="no attribute 'rendr'"):
         _ = reports.rendr
+
+
+def test_a_generators_page_tells_whether_tokens_get_slower(generator_run: Path, tmp_path: Path) -> None:
+    """Nine tokens after a prompt of 32 give TPOT at pasts of 34 and 38, in a chart described in words; the table keeps one shape."""
+    text = render(generator_run, tmp_path / "report.html").read_text(encoding="utf-8")
+    found = {
+        (each.variant, each.conditions["past_length"]): each.value
+        for each in read_results(generator_run).measurements
+        if each.metric == "tpot" and "past_length" in each.conditions
+    }
+    assert {past for _, past in found} == {34, 38}
+    assert "Time per output token against past length" in text
+    assert all(
+        f"{name}, past {past}: {significant(value)} ms" in text for (name, past), value in found.items() if value
+    )
+    assert len(Findings(read_results(generator_run)).shapes) == 1

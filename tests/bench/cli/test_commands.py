@@ -204,7 +204,7 @@ def test_a_factory_is_built_and_weighed(weighbridge: Any, tmp_path: Path) -> Non
         (["gate", "nowhere", "--baseline", "latest"], "is not a run folder"),
         (["gate", "nowhere", "--rules", "absent.toml"], "cannot be read"),
         (["gate", "nowhere", "--rules", "empty.toml"], "holds no rule"),
-        (["search"], "not available yet"),
+        (["search"], "weighbridge init"),
         (["doctor", "--noise", "4"], "Invalid value for 'SECONDS'"),
         (["doctor", "30"], "SECONDS is for the noise floor only: `weighbridge doctor --noise 30`"),
         (["weigh"], "No such command"),

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from weighbridge.bench.config import Preprocess
 from weighbridge.bench.workloads.encode import images, numbers
-from weighbridge.bench.workloads.text_windows import prompts_of, windows_of
 from weighbridge.optimize.errors import InputError
 from weighbridge.optimize.model import TensorSpec
 
@@ -68,22 +67,3 @@ def test_rows_of_numbers_must_have_the_inputs_width() -> None:
     with pytest.raises(InputError, match=r"rows of \(4,\) numbers do not fit"):
         numbers(np.zeros((2, 4)), spec)
     assert numbers(np.zeros((2, 5)), spec)["x"].dtype == np.float32
-
-
-def test_prompts_are_pieces_of_the_text_of_exactly_their_length() -> None:
-    """Every prompt stands in the token stream, and a text shorter than one is refused."""
-    prompts = prompts_of(np.arange(100), 8, np.random.default_rng(0))
-    assert prompts.shape == (64, 8)
-    assert (np.diff(prompts, axis=1) == 1).all()
-    with pytest.raises(InputError, match="fewer than one prompt of 8"):
-        prompts_of(np.arange(5), 8, np.random.default_rng(0))
-
-
-def test_scoring_windows_do_not_overlap() -> None:
-    """Windows are disjoint pieces spread over the text; fewer than two are refused."""
-    windows = windows_of(np.arange(1000), None, None)
-    assert windows.shape == (7, 128)
-    assert len(np.unique(windows)) == windows.size
-    assert windows_of(np.arange(1000), 64, 3).shape == (3, 64)
-    with pytest.raises(InputError, match="needs at least 2 windows of 128"):
-        windows_of(np.arange(200), None, None)

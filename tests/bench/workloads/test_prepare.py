@@ -193,3 +193,26 @@ def test_every_builtin_has_a_baseline_and_is_named_by_the_nearest() -> None:
         assert sum(bool(variant.get("baseline")) for variant in builtin(name).variants) == 1
     with pytest.raises(ConfigError, match="did you mean 'gpt2-text'"):
         builtin("gpt-text")
+
+
+def test_a_folder_that_was_built_from_a_factory_is_a_model(tmp_path: Path) -> None:
+    """The folder of a built variant is given as the model: its factory and its architecture are found in it."""
+    from weighbridge.optimize import optimize
+    from weighbridge.optimize.cache import ArtifactCache
+    from weighbridge.optimize.loading import describe
+    from weighbridge.optimize.model import Examples
+
+    (tmp_path / "built_factories.py").write_text(
+        "from torch import nn\ndef mlp(): return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))\n",
+        encoding="utf-8",
+    )
+    values = np.random.default_rng(0).standard_normal((8, 2)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", x=values, y=np.arange(8) % 2)
+    source = describe("module", "built_factories:mlp", "tabular-classification", search_path=str(tmp_path))
+    built = optimize(
+        source, "torch-fp32", examples=Examples(({"input": values},)), cache=ArtifactCache(tmp_path / "cache")
+    )
+    workload = {"task": "tabular-classification", "model": str(built.folder), "data": "rows.npz"}
+    made = prepared(tmp_path, workload)
+    assert (made.source.kind, made.source.reference) == ("module", str(built.folder))
+    assert made.arrays("evaluation", 0)["input"].shape == (8, 2)

@@ -55,3 +55,26 @@ def test_pruned_and_half_rows_carry_both_notes(monkeypatch: pytest.MonkeyPatch, 
     assert made_by.note("fp32", ()) == ""
     assert "multiply zeros as fast" in made_by.note("fp32", pruned)
     assert made_by.note("fp16", pruned).count("no gain expected here") == 2
+
+
+@pytest.mark.parametrize(
+    ("steps", "target", "words"),
+    [
+        ((), "x86", "linear and recurrent layers in 8 bits only"),
+        (
+            ({"use": "torch-dynamic-int8"},),
+            "arm",
+            "embeddings, convolutions and attention products stay in floating point",
+        ),
+        (({"use": "torchao-int8"},), "x86-vnni", "only linear layers are in 8 bits; compiled at the first call"),
+        (({"use": "torchao-int8"},), "x86", "no gain expected here: this CPU has no VNNI"),
+        (({"use": "torchao-int8", "compile": False},), "x86-vnni", "no gain expected here: uncompiled"),
+    ],
+)
+def test_int8_rows_of_torch_say_what_stays_in_float(
+    monkeypatch: pytest.MonkeyPatch, steps: tuple[dict[str, object], ...], target: str, words: str
+) -> None:
+    """Torch's INT8 tells what it leaves, and torchao's where it gains nothing and when it compiles; FP32 says nothing."""
+    monkeypatch.setattr(notes, "int8_target", lambda: target)
+    assert words in notes.torch_int8_note("int8", tuple(step_from_dict(step) for step in steps))
+    assert notes.torch_int8_note("fp32", ()) == ""

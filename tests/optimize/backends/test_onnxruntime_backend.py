@@ -1,6 +1,7 @@
 """The ONNX Runtime backend: the file as it is, on the provider that was asked for."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from weighbridge.optimize.backends.base import OpenOptions
 from weighbridge.optimize.backends.onnxruntime_backend import BACKEND, make_session
 from weighbridge.optimize.backends.torch_backend import open_in_memory
 from weighbridge.optimize.errors import BuildError, ConfigError, InputError, UnavailableError
-from weighbridge.optimize.model import OnnxModel
+from weighbridge.optimize.model import CacheSpec, OnnxModel, Signature
 from weighbridge.optimize.onnx_files import read_signature
 
 Get = Callable[[str], Any]
@@ -67,6 +68,28 @@ def test_the_cache_of_a_decoder_stays_in_the_runtime(onnx_model: Get, probes: An
     assert all(isinstance(value, onnxruntime.OrtValue) for value in past)
     assert [list(value.shape()) for value in past] == [[4, 2, 8, 16]] * 4
     decoder.close()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_only_the_last_position_is_scored_where_no_more_is_wanted(onnx_model: Get, tmp_path: Path, name: str) -> None:
+    """With `last` a step gives the logits of the last position of each row and the same cache."""
+    decoder = opened(onnx_model(name), tmp_path)
+    ids = np.random.default_rng(7).integers(0, 100, (3, 6))
+    mask = np.ones_like(ids)
+    logits, past = decoder.step(ids, mask, None)
+    alone, same = decoder.step(ids, mask, None, last=True)
+    assert alone.shape == (3, 1, logits.shape[2])
+    np.testing.assert_allclose(alone[:, 0], logits[:, -1], atol=1e-5)
+    for ours, theirs in zip(same, past, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_a_cache_has_the_bytes_of_its_signature(onnx_model: Get, tmp_path: Path) -> None:
+    """What the runtime holds after a step is as large as the signature says for so many positions."""
+    model = onnx_model("llama")
+    ids = np.ones((3, 6), np.int64)
+    _, past = opened(model, tmp_path).step(ids, ids, None)
+    assert sum(value.numpy().nbytes for value in past) == model.signature.cache.bytes(3, 6)
 
 
 def test_inputs_take_the_types_of_the_graph(onnx_model: Get, tmp_path: Path) -> None:
@@ -210,6 +233,15 @@ def test_default_steps_follow_from_the_precision(onnx_model: Get) -> None:
         BACKEND.default_steps("bf16", model)
     (int4,) = BACKEND.default_steps("int4", model)
     assert (int4.use, int4.to_dict()["bits"]) == ("weight-only", 4)
+
+
+def test_a_generators_int4_has_larger_blocks_without_zero_points(onnx_model: Get) -> None:
+    """A classifier's INT4 has blocks of 32 with zero points, a generator's has symmetric ones of 128."""
+    (classifier,) = BACKEND.default_steps("int4", onnx_model("mlp"))
+    decoder = replace(onnx_model("mlp"), signature=Signature("decoder", (), ("logits",), CacheSpec(2, 2, 16)))
+    (generator,) = BACKEND.default_steps("int4", decoder)
+    facts = [(each.to_dict()["block_size"], each.to_dict()["symmetric"]) for each in (classifier, generator)]
+    assert facts == [(32, False), (128, True)]
 
 
 def test_availability_needs_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from weighbridge.optimize.backends import onnxruntime_backend, openvino_backend
 from weighbridge.optimize.backends.base import OpenOptions
 from weighbridge.optimize.backends.openvino_backend import BACKEND, compile_ir
+from weighbridge.optimize.backends.torch_backend import open_in_memory
 from weighbridge.optimize.build import optimize
 from weighbridge.optimize.cache import ArtifactCache
 from weighbridge.optimize.errors import BuildError, ConfigError, InputError, NotAvailableYetError, UnavailableError
@@ -115,19 +116,48 @@ def test_default_steps_follow_from_the_precision(onnx_model: Get) -> None:
         BACKEND.default_steps("int4", model)
 
 
-def test_generators_are_not_available_yet(onnx_model: Get, tmp_path: Path) -> None:
-    """Building, opening and the default steps of a generator are refused, with what to use instead."""
-    signature = Signature("decoder", (), ("logits",), CacheSpec(2, 2, 16))
-    model = replace(onnx_model("mlp"), signature=signature)
-    for call in (
-        lambda: BACKEND.default_steps("fp32", model),
-        lambda: BACKEND.build(model, tmp_path),
-        lambda: BACKEND.open(tmp_path, ("model.xml",), signature, OpenOptions()),
-    ):
-        with pytest.raises(
-            NotAvailableYetError, match="generators on OpenVINO are not available yet .* use onnxruntime"
-        ):
-            call()
+def test_generators_in_int8_are_not_available_yet(onnx_model: Get) -> None:
+    """The default steps of a generator in INT8 are refused, with what to use instead; FP32 needs none."""
+    model = replace(onnx_model("mlp"), signature=Signature("decoder", (), ("logits",), CacheSpec(2, 2, 16)))
+    assert BACKEND.default_steps("fp32", model) == ()
+    with pytest.raises(NotAvailableYetError, match="in INT8 on OpenVINO are not available yet .* use onnxruntime"):
+        BACKEND.default_steps("int8", model)
+
+
+@needs_openvino
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_decoder_steps_as_the_module(torch_model: Get, onnx_model: Get, tmp_path: Path, name: str) -> None:
+    """Prefill with left padding and steps of one and two tokens give the logits of the torch decoder, for two prompts in turn."""
+    decoder, reference = opened(onnx_model(name), tmp_path), open_in_memory(torch_model(name))
+    random = np.random.default_rng(5)
+    prompts = [random.integers(0, 100, (rows, 9)) for rows in (1, 4)]
+    masks = [np.ones_like(ids) for ids in prompts]
+    masks[1][0, :3] = 0
+    pasts: list[Any] = [None, None]
+    expected_pasts: list[Any] = [None, None]
+    for start, stop in ((0, 6), (6, 7), (7, 9)):
+        for turn, (ids, mask) in enumerate(zip(prompts, masks, strict=True)):
+            fed = np.ascontiguousarray(ids[:, start:stop])
+            logits, pasts[turn] = decoder.step(fed, mask[:, :stop], pasts[turn])
+            expected, expected_pasts[turn] = reference.step(fed, mask[:, :stop], expected_pasts[turn])
+            real = mask[:, start:stop].astype(bool)
+            assert logits.shape == expected.shape
+            assert np.abs(logits - expected)[real].max() < 1e-4
+    decoder.close()
+
+
+@needs_openvino
+def test_a_cache_is_kept_in_the_precision_of_the_weights(onnx_model: Get, tmp_path: Path) -> None:
+    """The plugin would keep it in 8 bits unasked; here it is FP32, as large as the signature says, and no output of the model."""
+    model = onnx_model("gpt2")
+    decoder = opened(model, tmp_path)
+    _, compiled = compile_ir(tmp_path / "model.xml", OpenOptions())
+    assert [port.get_any_name() for port in compiled.outputs] == ["logits"]
+    assert compiled.get_property("KV_CACHE_PRECISION").get_type_name() == "f32"
+    ids = np.ones((3, 6), np.int64)
+    last, request = decoder.step(ids, ids, None, last=True)
+    assert last.shape == (3, 1, 400)
+    assert sum(state.state.byte_size for state in request.query_state()) == model.signature.cache.bytes(3, 6)
 
 
 def test_a_module_must_be_exported_first(torch_model: Get, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from weighbridge.optimize.backends import torch_backend
 from weighbridge.optimize.backends.base import OpenOptions
 from weighbridge.optimize.backends.torch_backend import BACKEND, TorchPredictor, open_in_memory
-from weighbridge.optimize.errors import BuildError, ConfigError, InputError, NotAvailableYetError, UnavailableError
+from weighbridge.optimize.errors import BuildError, ConfigError, InputError, UnavailableError
 from weighbridge.optimize.loading import load
 from weighbridge.optimize.model import Signature, TensorSpec, TorchModel
 from weighbridge.optimize.source import Source
@@ -110,6 +110,9 @@ def test_a_decoder_steps_as_if_it_read_everything_at_once(torch_model: Get, name
         assert logits.dtype == np.float32
         assert np.abs(logits - whole[:, start:stop]).max() < 1e-4
         start = stop
+    last, _ = decoder.step(ids, mask, None, last=True)
+    assert last.shape == (rows, 1, whole.shape[2])
+    assert np.abs(last[:, 0] - whole[:, -1]).max() < 1e-4
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
@@ -316,14 +319,14 @@ def test_a_cuda_device_gives_the_cpus_answers(torch_model: Get, probes: Any, tmp
 
 
 def test_default_steps_follow_from_the_precision(torch_model: Get) -> None:
-    """fp32 needs no step, half precisions their conversion; what is not built yet says what to use."""
+    """fp32 needs no step, half precisions their conversion, int8 torch's own dynamic quantization."""
     model = torch_model("mlp")
     assert BACKEND.default_steps("fp32", model) == ()
     for precision in ("fp16", "bf16"):
         steps = [step.to_dict() for step in BACKEND.default_steps(precision, model)]
         assert steps == [{"use": "half-precision", "dtype": precision}]
-    with pytest.raises(NotAvailableYetError, match="torch int8 is not available yet in this release; use onnxruntime"):
-        BACKEND.default_steps("int8", model)
+    steps = [step.to_dict() for step in BACKEND.default_steps("int8", model)]
+    assert steps == [{"use": "torch-dynamic-int8", "exclude": []}]
 
 
 def test_availability_needs_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

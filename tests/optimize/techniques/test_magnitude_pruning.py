@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from weighbridge.optimize.errors import BuildError
-from weighbridge.optimize.model import Examples, Signature, TorchModel
+from weighbridge.optimize.errors import BuildError, ConfigError
+from weighbridge.optimize.model import Examples, Signature, TensorSpec, TorchModel
 from weighbridge.optimize.recipe import step_from_dict
 from weighbridge.optimize.techniques import technique
 from weighbridge.optimize.techniques.magnitude_pruning import prunable
@@ -63,7 +63,10 @@ def test_the_global_scope_spares_layers_of_large_weights(apply: Any) -> None:
         module[1].weight.copy_(torch.arange(101, 117).view(4, 4))
     model = TorchModel(module, Signature("classifier", (), ("logits",)))
     zeros = {
-        scope: [int((w == 0).sum()) for w in prunable(apply(model, "magnitude-pruning", scope=scope).model.module)]
+        scope: [
+            int((matrix.weight == 0).sum())
+            for matrix in prunable(apply(model, "magnitude-pruning", scope=scope).model.module)
+        ]
         for scope in ("global", "layer")
     }
     assert zeros == {"global": [16, 0], "layer": [8, 8]}
@@ -96,6 +99,96 @@ def test_attention_weights_are_pruned_too(apply: Any) -> None:
     assert int((result.model.module.self_attn.in_proj_weight == 0).sum()) == 8 * 24 // 4
 
 
+# The axis of a weight's inputs, by a naive look at each tiny model's state: GPT-2's layers are transposed.
+INPUT_AXES = {"bert": 1, "gpt2": 0, "lstm": 1, "cnn": 1, "mlp": 1}
+LEFT = {"cnn": {"0.weight": 1}, "mlp": {"hidden.weight": 6}}
+
+
+@pytest.mark.parametrize("name", sorted(PRUNED))
+def test_two_of_every_four_inputs_are_zeroed(torch_model: Get, apply: Any, name: str) -> None:
+    """By a naive loop over each weight's inputs, the two smaller of every four are zero; other weights are left and told."""
+    model = torch_model(name)
+    result = apply(model, "magnitude-pruning", pattern="2:4")
+    left = LEFT.get(name, {})
+    for key, value in result.model.module.state_dict().items():
+        expected = model.module.state_dict()[key].numpy().copy()
+        if PRUNED[name](key) and key not in left:
+            rows = np.moveaxis(expected, INPUT_AXES[name], -1)
+            for place in np.ndindex(rows.shape[:-1]):
+                for start in range(0, rows.shape[-1], 4):
+                    four = rows[place][start : start + 4]
+                    four[np.argsort(np.abs(four), kind="stable")[:2]] = 0
+        assert np.array_equal(value.numpy(), expected)
+    assert result.details["sparsity"] == 0.5
+    assert set(result.details["layers"].values()) == {0.5}
+    told = {key: f"{inputs} inputs, no multiple of 4" for key, inputs in left.items()}
+    assert result.details.get("layers_left", {}) == told
+
+
+def test_transposed_and_grouped_convolutions_have_the_pattern_along_their_inputs(apply: Any) -> None:
+    """A transposed convolution's inputs lie on its first axis, a grouped one's on its second, a group's share of them."""
+    import torch
+
+    module = torch.nn.Sequential(torch.nn.ConvTranspose2d(8, 6, 3), torch.nn.Conv2d(6, 6, 3, groups=3))
+    model = TorchModel(module, Signature("classifier", (), ("logits",)))
+    result = apply(model, "magnitude-pruning", pattern="2:4")
+    zeros = (result.model.module[0].weight == 0).view(2, 4, -1).sum(dim=1)
+    assert bool((zeros == 2).all())
+    assert result.details["layers_left"] == {"1.weight": "2 inputs, no multiple of 4"}
+
+
+@pytest.mark.parametrize("options", [{"sparsity": 0.6}, {"scope": "global"}])
+def test_a_pattern_that_contradicts_itself_is_refused(options: dict[str, Any]) -> None:
+    """2:4 is half of every layer: another share, or a choice over all layers, says what to leave out."""
+    with pytest.raises(
+        ConfigError, match=r'pattern = "2:4" zeroes half .* Leave both out, or take pattern = "unstructured"'
+    ):
+        step_from_dict({"use": "magnitude-pruning", "pattern": "2:4", **options})
+
+
+def learner() -> tuple[TorchModel, tuple[Any, ...]]:
+    """A network of random weights over 8 features, and batches of them."""
+    import torch
+
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
+    batches = tuple({"x": np.random.default_rng(seed).standard_normal((40, 8)).astype(np.float32)} for seed in (1, 2))
+    return TorchModel(
+        module.eval(), Signature("classifier", (TensorSpec("x", "float32", ("batch",)),), ("logits",))
+    ), batches
+
+
+@pytest.mark.parametrize("options", [{"sparsity": 0.7, "scope": "global"}, {"pattern": "2:4"}], ids=["global", "2:4"])
+def test_recovery_leaves_the_zeros_zero(apply: Any, options: dict[str, Any]) -> None:
+    """Taught again, all weights that were pruned are still exactly zero, others have moved, and the answers are nearer."""
+    import torch
+
+    model, batches = learner()
+    pruned, taught = (
+        apply(model, "magnitude-pruning", batches, learning_rate=1e-2, recover_steps=steps, **options)
+        for steps in (0, 40)
+    )
+    for before, after in zip(prunable(pruned.model.module), prunable(taught.model.module), strict=True):
+        assert torch.equal(before.weight == 0, after.weight == 0)
+        assert not torch.equal(before.weight, after.weight)
+    assert taught.details["sparsity"] == pruned.details["sparsity"]
+    assert taught.details["recovery_steps"] == 40
+    before, after = taught.details["held_out_losses"]
+    assert after < 0.7 * before
+    given = torch.from_numpy(batches[0]["x"])
+    loss = taught.model.module(given).square().sum()
+    loss.backward()
+    assert bool((taught.model.module[0].weight.grad[taught.model.module[0].weight == 0] != 0).any())
+
+
+def test_recovery_without_calibration_data_is_a_config_error(apply: Any) -> None:
+    """Recovery says that it needs calibration data."""
+    with pytest.raises(
+        ConfigError, match=r"magnitude-pruning, as it is configured here, learns from calibration data: set"
+    ):
+        apply(learner()[0], "magnitude-pruning", recover_steps=5)
+
+
 def test_what_cannot_be_pruned_is_refused(onnx_model: Get, apply: Any) -> None:
     """An ONNX graph, and a module without such layers, are refused with the reason."""
     import torch
@@ -106,3 +199,8 @@ def test_what_cannot_be_pruned_is_refused(onnx_model: Get, apply: Any) -> None:
         BuildError, match="magnitude-pruning found no linear, convolution, attention or recurrent layer"
     ):
         apply(TorchModel(torch.nn.Embedding(3, 3), Signature("classifier", (), ("logits",))), "magnitude-pruning")
+    module = torch.nn.Sequential(torch.nn.Linear(6, 5))
+    with pytest.raises(
+        BuildError, match=r"2:4 found no weight whose inputs are a multiple of four among 1; take pattern"
+    ):
+        apply(TorchModel(module, Signature("classifier", (), ("logits",))), "magnitude-pruning", pattern="2:4")

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from weighbridge.optimize import cpu
 from weighbridge.optimize.errors import BuildError, ConfigError
 from weighbridge.optimize.model import Batch, OnnxModel, Signature
 from weighbridge.optimize.onnx_files import count_nodes, nodes_of, weights_of
+from weighbridge.optimize.onnx_layers import layers_of, quantizable_layers
+from weighbridge.optimize.parity import reference_of
 from weighbridge.optimize.recipe import step_from_dict
 
 Get = Callable[[str], Any]
@@ -71,6 +73,16 @@ def test_each_target_has_its_formats(onnx_model: Get, apply: Any, target: str, a
     found = formats_of(result.model.path)
     assert (found.activations, found.weights, found.bias) == (activations, "int8", bias)
     assert found.symmetric == (target == "tensorrt")
+    zero_points = [
+        array for name, array in weights_of(onnx.load(str(result.model.path))) if name.endswith("_zero_point")
+    ]
+    assert all(not array.any() for array in zero_points) == (target == "tensorrt")
+    largest = max(
+        int(np.abs(array.astype(int)).max())
+        for name, array in weights_of(onnx.load(str(result.model.path)))
+        if array.dtype == np.int8 and name.endswith("_quantized")
+    )
+    assert (largest <= 64) == (target == "x86")
     assert result.details["target"] == target
 
 
@@ -96,6 +108,60 @@ def test_weighted_nodes_are_replaced_and_activation_products_left(
     assert result.details["nodes_replaced"] == replaced
     assert result.details["nodes_excluded"] == excluded
     assert count_nodes(onnx.load(str(result.model.path)))["DequantizeLinear"] > sum(replaced.values())
+
+
+def test_excluded_layers_stay_in_float(onnx_model: Get, apply: Any, probes: dict[str, Any]) -> None:
+    """Exactly the named layers read floating-point weights afterwards, a Gemm and a product among them."""
+    exclude = ("bert.encoder.layer.0.attention.self.query", "classifier")
+    result = apply(onnx_model("bert"), "static-int8", probes["bert"], exclude=exclude)
+    everything = [layer.name for layer in quantizable_layers(onnx_model("bert").path)]
+    assert {layer.name for layer in layers_of(onnx.load(str(result.model.path)))} == set(exclude)
+    assert result.details["layers_excluded"] == list(exclude)
+    assert result.details["layers_quantized"] == [each for each in everything if each not in exclude]
+
+
+def test_an_unknown_layer_is_refused(onnx_model: Get, apply: Any) -> None:
+    """A name that no layer has is an error of the config that names the nearest."""
+    with pytest.raises(ConfigError, match=r"step 'static-int8' cannot exclude 'haed': .*; did you mean 'head'\?"):
+        apply(onnx_model("mlp"), "static-int8", images(1, 1), exclude=("haed",))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_decoder_is_calibrated_on_prompts(
+    onnx_model: Get, apply: Any, torch_model: Get, probes: dict[str, Any], name: str
+) -> None:
+    """Positions and an empty cache are added to the prompts; prefill and the steps after it answer nearly as before."""
+    result = apply(onnx_model(name), "static-int8", probes[name])
+    assert len(result.details["layers_quantized"]) == len(quantizable_layers(onnx_model(name).path))
+    parity = reference_of(torch_model(name), probes[name]).verify_model(result.model, exact=False)
+    assert parity.cosine > 0.9
+
+
+def test_where_a_convolution_has_no_histogram_the_products_are_quantized(tmp_path: Path, apply: Any) -> None:
+    """A convolution whose values are near the largest that there are stops histograms; the matrix product behind it is still quantized by them."""
+    weights = {"k": np.zeros((1, 1, 1, 1), np.float32), "b": np.float32([3e38]), "w": np.ones((4, 2), np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "k", "b"], ["c"], name="conv"),
+        helper.make_node("Flatten", ["x"], ["f"], name="flatten"),
+        helper.make_node("MatMul", ["f", "w"], ["y"], name="product"),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 2, 2])]
+    outputs = [
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2]),
+        helper.make_tensor_value_info("c", TensorProto.FLOAT, ["n", 1, 2, 2]),
+    ]
+    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs, tensors),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    onnx.save(model, str(tmp_path / "given.onnx"))
+    given = OnnxModel(tmp_path / "given.onnx", Signature("classifier", (), ("y",)))
+    data = ({"x": np.random.default_rng(0).standard_normal((64, 1, 2, 2)).astype(np.float32)},)
+    result = apply(given, "static-int8", data, calibration="entropy")
+    assert result.details["nodes_replaced"] == {"MatMul": 1}
+    assert result.details["layers_quantized"] == ["product"]
 
 
 @pytest.mark.parametrize("calibration", ["minmax", "entropy", "percentile"])

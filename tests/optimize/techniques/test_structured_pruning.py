@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from weighbridge.optimize import optimize
+from weighbridge.optimize.adoption import adopt
 from weighbridge.optimize.backends.base import OpenOptions
 from weighbridge.optimize.backends.torch_backend import BACKEND
 from weighbridge.optimize.build import cache_key
@@ -160,6 +162,98 @@ def test_by_taylor_the_units_go_that_the_loss_misses_least(torch_model: Get, pro
     assert removed == sorted(np.argsort(slopes, kind="stable")[:4].tolist())
 
 
+def removed_by_activation(model: Any, batches: Any) -> dict[str, list[int]]:
+    result = prune(model, Examples((), batches), ratio=0.5, score="activation")
+    return {
+        change["group"]: sorted(set(range(change["size"])) - set(change["kept"])) for change in result.model.changes
+    }
+
+
+def lowest_half(means: Any) -> list[int]:
+    return sorted(np.argsort(means, kind="stable")[: len(means) // 2].tolist())
+
+
+def test_by_activation_the_units_go_that_say_least(torch_model: Get, probes: Any) -> None:
+    """The score is the mean size of a unit's output over all batches, by a naive loop over rows, units and places."""
+    mlp, cnn = torch_model("mlp"), torch_model("cnn")
+    state = {name: value.numpy().astype(float) for name, value in mlp.module.state_dict().items()}
+    rows = [row for batch in probes["mlp"] for row in batch["features"]]
+    hidden = [
+        [max(0.0, w @ row + b) for w, b in zip(state["hidden.weight"], state["hidden.bias"], strict=True)]
+        for row in rows
+    ]
+    assert removed_by_activation(mlp, probes["mlp"]) == {"hidden": lowest_half(np.mean(hidden, axis=0))}
+    import torch
+
+    sums, count = np.zeros(8), 0
+    for batch in probes["cnn"]:
+        with torch.no_grad():
+            maps = cnn.module[:4](torch.from_numpy(batch["input"])).numpy()
+        for row in maps:
+            count += 1
+            sums += [sum(abs(value) for line in channel for value in line) / 9 for channel in row]
+    assert removed_by_activation(cnn, probes["cnn"])["2"] == lowest_half(sums / count)
+
+
+def test_by_activation_padding_says_nothing(torch_model: Get, probes: Any) -> None:
+    """In a transformer the inputs of a block's second layer and of its output count, position by position, without padding."""
+    import torch
+
+    model, batch = torch_model("bert"), probes["bert"][1]
+    layer = model.module.bert.encoder.layer[0]
+    seen: dict[str, Any] = {}
+    handles = [
+        part.dense.register_forward_pre_hook(lambda _, given, name=name: seen.update({name: given[0].numpy()}))
+        for name, part in (("ffn", layer.output), ("heads", layer.attention.output))
+    ]
+    with torch.no_grad():
+        model.module(**{name: torch.from_numpy(array) for name, array in batch.items()})
+    for handle in handles:
+        handle.remove()
+    places = [(row, place) for row in range(4) for place in range(16) if batch["attention_mask"][row, place]]
+    assert 0 < len(places) < 64
+    ffn = np.mean([np.abs(seen["ffn"][place]) for place in places], axis=0)
+    heads = np.mean([np.abs(seen["heads"][place]).reshape(2, 16).mean(axis=1) for place in places], axis=0)
+    removed = removed_by_activation(model, (batch,))
+    assert removed["bert.encoder.layer.0.intermediate.dense"] == lowest_half(ffn)
+    assert removed["bert.encoder.layer.0.attention.self.query"] == lowest_half(heads)
+    assert not layer.output.dense._forward_pre_hooks
+
+
+def sigmoid(value: Any) -> Any:
+    return 1 / (1 + np.exp(-value))
+
+
+def test_by_activation_recurrent_units_are_their_hidden_states(torch_model: Get, probes: Any) -> None:
+    """Of a stack of LSTM layers each layer's hidden states count, as the published equations give them step by step."""
+    model, (batch,) = torch_model("lstm"), probes["lstm"][1:2]
+    state = {name.removeprefix("recurrent."): value.numpy() for name, value in model.module.state_dict().items()}
+    inputs = state["embedding.weight"][batch["input_ids"]]
+    means = []
+    for layer in range(2):
+        weights = [state[f"{kind}_l{layer}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        hidden, cell, states = np.zeros((4, 32)), np.zeros((4, 32)), []
+        for place in range(inputs.shape[1]):
+            gates = inputs[:, place] @ weights[0].T + hidden @ weights[1].T + weights[2] + weights[3]
+            enter, forget, value, leave = np.split(gates, 4, axis=1)
+            cell = sigmoid(forget) * cell + sigmoid(enter) * np.tanh(value)
+            hidden = sigmoid(leave) * np.tanh(cell)
+            states.append(hidden)
+        inputs = np.stack(states, axis=1)
+        means.append(np.abs(inputs).mean(axis=(0, 1)))
+    removed = removed_by_activation(model, (batch,))
+    assert removed == {f"recurrent.l{layer}": lowest_half(means[layer]) for layer in range(2)}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_by_activation_generators_are_pruned_too(torch_model: Get, probes: Any, name: str) -> None:
+    """Heads and feed-forward units of a generator have a score each, and no gradient or hook is left behind."""
+    model = torch_model(name)
+    result = prune(model, Examples((), probes[name][1:]), ratio=0.5, score="activation")
+    assert len(result.model.changes) == 4
+    assert not any(part._forward_pre_hooks or part._forward_hooks for part in result.model.module.modules())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_taylor_needs_no_labels(torch_model: Get, probes: Any, name: str) -> None:
     """Without labels every model is scored on its own answers or next tokens, and is left without gradients."""
@@ -243,18 +337,117 @@ def test_a_saved_pruned_model_is_a_source_to_prune_again(
     assert np.abs(again - answers(twice, probes[name])).max() < 1e-4
     (first / "pruning.json").write_text(json.dumps({"changes": []}), encoding="utf-8")
     assert describe("transformers", str(first), once.source.task).sha256 != source.sha256
-    (first / "pruning.json").write_text("{", encoding="utf-8")
-    with pytest.raises(InputError, match="not a readable pruning plan .*; build the pruned model again"):
-        load(source)
+    for damage in ("{", "[]", '{"changes": {}}', '{"changes": [{"kind": "units-kept"}]}'):
+        (first / "pruning.json").write_text(damage, encoding="utf-8")
+        with pytest.raises(InputError, match="not a readable pruning plan .*; build the pruned model again"):
+            load(source)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "lstm"])
-def test_a_pruned_model_is_exported(torch_model: Get, probes: Any, tmp_path: Path, name: str) -> None:
-    """The ONNX graph of a pruned model answers as its module."""
-    pruned = prune(torch_model(name), ratio=0.5).model
-    exported = export(pruned, probes[name], tmp_path / "model.onnx")
-    difference = np.abs(answers(exported, probes[name]) - answers(pruned, probes[name])).max()
-    assert difference < 1e-4 * np.abs(answers(pruned, probes[name])).max()
+@pytest.mark.parametrize("name", ["lstm", "cnn"])
+def test_a_saved_pruned_factory_is_a_source_to_prune_again(
+    sources: Any, probes: Any, tmp_path: Path, name: str
+) -> None:
+    """The folder of a built pruned module is a model: pruned again, exported and quantized, it answers as it should."""
+    examples, cache = Examples(probes[name]), ArtifactCache(tmp_path / "cache")
+    step = {"use": "structured-pruning", "ratio": 0.25}
+    first = optimize(
+        sources[name], recipe("torch", "bf16", step, {"use": "half-precision"}), examples=examples, cache=cache
+    )
+    second = optimize(first.folder, recipe("torch", "fp32", step), examples=examples, cache=cache)
+    assert second.manifest.source["reference"] == str(first.folder)
+    assert second.manifest.parameters < 0.9 * first.manifest.parameters
+    loaded: Any = load(describe("module", str(first.folder), sources[name].task))
+    assert len(loaded.changes) == 2
+    assert loaded.source.reference == sources[name].reference
+    expected = answers(prune(loaded, ratio=0.25).model, probes[name])
+    opened: Any = second.open()
+    again = np.concatenate([each.ravel() for each in outputs_of(opened, loaded.signature, probes[name])])
+    assert np.abs(again - expected).max() < 1e-5
+    changes = json.loads((second.folder / "architecture.json").read_text(encoding="utf-8"))["changes"]
+    assert changes[:2] == list(loaded.changes)
+    assert len(changes) > 2
+    adopted = adopt(second.folder, "torch", "fp32", examples=examples, cache=cache)
+    assert (adopted.folder / "architecture.json").is_file()
+    if name == "lstm":
+        int8 = optimize(first.folder, recipe("onnxruntime", "int8"), examples=examples, cache=cache)
+        assert [step.step["use"] for step in int8.manifest.steps] == ["export", "dynamic-int8"]
+        light: Any = int8.open()
+        scores = np.concatenate([each.ravel() for each in outputs_of(light, loaded.signature, probes[name])])
+        whole = answers(loaded, probes[name])
+        assert np.abs(scores - whole).max() < 0.1 * np.abs(whole).max()
+
+
+def test_a_pruned_transformers_folder_is_adopted_with_its_plan(torch_model: Get, probes: Any, tmp_path: Path) -> None:
+    """Taken as an existing artifact, a pruned folder keeps its plan and answers as before."""
+    pruned = prune(torch_model("bert"), ratio=0.5).model
+    folder = tmp_path / "pruned"
+    folder.mkdir()
+    BACKEND.build(pruned, folder)
+    adopted = adopt(folder, "torch", "fp32", examples=Examples(probes["bert"]), cache=ArtifactCache(tmp_path / "cache"))
+    assert adopted.manifest.files == ("model.safetensors", "config.json", "pruning.json")
+    opened: Any = adopted.open()
+    again = np.concatenate([each.ravel() for each in outputs_of(opened, pruned.signature, probes["bert"])])
+    assert np.abs(again - answers(pruned, probes["bert"])).max() < 1e-5
+
+
+def test_a_damaged_built_folder_is_refused(sources: Any, probes: Any, tmp_path: Path) -> None:
+    """Cut weights, absent weights, a damaged or lying architecture, and a lost factory are input errors that say what to do."""
+    built = optimize(
+        sources["mlp"],
+        recipe("torch", "fp32", {"use": "structured-pruning"}),
+        examples=Examples(probes["mlp"]),
+        cache=ArtifactCache(tmp_path / "cache"),
+    ).folder
+    facts = json.loads((built / "architecture.json").read_text(encoding="utf-8"))
+
+    def refused(name: str, content: bytes | None) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(built, folder)
+        (folder / name).unlink()
+        if content is not None:
+            (folder / name).write_bytes(content)
+        with pytest.raises(InputError) as caught:
+            load(describe("module", str(folder), "tabular-classification"))
+        return str(caught.value)
+
+    assert "holds no model.safetensors beside its architecture.json; build the model again" in refused(
+        "model.safetensors", None
+    )
+    weights = (built / "model.safetensors").read_bytes()
+    assert "model.safetensors cannot be read (SafetensorError" in refused("model.safetensors", weights[:-8])
+    assert "architecture.json does not say how the module is made" in refused("architecture.json", b"{")
+    assert "architecture.json does not say how the module is made" in refused("architecture.json", b'{"source": {}}')
+    change = {**facts["changes"][0], "kept": [0, 99]}
+    lying = json.dumps({**facts, "changes": [change]}).encode()
+    assert "kept must rise and stay below 16; given [0, 99]" in refused("architecture.json", lying)
+    other = json.dumps({**facts, "changes": []}).encode()
+    assert "do not fit the module of tiny_factories.models:mlp" in refused("architecture.json", other)
+    lost = json.dumps({**facts, "source": {**facts["source"], "reference": "lost_models:mlp"}}).encode()
+    assert "the factory's module lost_models cannot be imported" in refused("architecture.json", lost)
+
+
+def test_a_damaged_pruned_transformers_folder_is_refused(torch_model: Get, tmp_path: Path) -> None:
+    """Cut weights, weights of another plan and a task that the model is not for are input errors."""
+    pruned = prune(torch_model("gpt2"), ratio=0.5).model
+    BACKEND.build(pruned, tmp_path)
+    with pytest.raises(InputError, match="pruned GPT2LMHeadModel, which is no model for text-classification"):
+        load(describe("transformers", str(tmp_path), "text-classification"))
+    plan = json.loads((tmp_path / "pruning.json").read_text(encoding="utf-8"))
+    (tmp_path / "pruning.json").write_text(json.dumps({"changes": plan["changes"][:1]}), encoding="utf-8")
+    with pytest.raises(InputError, match="model.safetensors do not fit the module of"):
+        load(describe("transformers", str(tmp_path), "text-generation"))
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(InputError, match=r"model.safetensors cannot be read \(SafetensorError"):
+        load(describe("transformers", str(tmp_path), "text-generation"))
+
+
+def test_a_pruned_generator_is_exported(torch_model: Get, probes: Any, tmp_path: Path) -> None:
+    """The ONNX graph of a pruned generator, whose cache is smaller, answers as its module."""
+    pruned = prune(torch_model("gpt2"), ratio=0.5).model
+    exported = export(pruned, probes["gpt2"], tmp_path / "model.onnx")
+    difference = np.abs(answers(exported, probes["gpt2"]) - answers(pruned, probes["gpt2"])).max()
+    assert difference < 1e-4 * np.abs(answers(pruned, probes["gpt2"])).max()
 
 
 CHILD = """
@@ -358,14 +551,16 @@ def test_recovery_is_the_same_twice(trained: Any) -> None:
     assert np.array_equal(answers(model, ({"x": points},)), teacher)
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2"])
-def test_transformers_recover_too(torch_model: Get, probes: Any, name: str) -> None:
-    """A classifier and a generator learn their own scores again, nearer to them than without."""
+@pytest.mark.parametrize(
+    ("name", "targets"), [("bert", ["ffn"]), ("gpt2", ["ffn", "layers"]), ("llama", ["ffn", "heads"])]
+)
+def test_transformers_recover_too(torch_model: Get, probes: Any, name: str, targets: list[str]) -> None:
+    """A classifier, and generators on windows of tokens, learn their own scores again, nearer to them than without."""
     import torch
 
     model, batch = torch_model(name), probes[name][1]
     examples = Examples((), (batch, batch))
-    options = {"ratio": 0.5, "targets": ["ffn"]}
+    options = {"ratio": 0.5, "targets": targets, "temperature": 2.0}
     plain = prune(model, examples, **options)
     taught = prune(model, examples, **options, recover_steps=30, learning_rate=1e-3)
 
@@ -380,6 +575,15 @@ def test_transformers_recover_too(torch_model: Get, probes: Any, name: str) -> N
     assert after <= before
 
 
+def test_a_generator_learns_next_tokens_without_a_teacher(torch_model: Get) -> None:
+    """With distil = 0 a pruned generator learns the windows' own next tokens: on a repeating text its held-out loss falls."""
+    windows = np.tile(np.arange(4), (20, 4))
+    examples = Examples((), ({"input_ids": windows, "attention_mask": np.ones_like(windows)},))
+    result = prune(torch_model("gpt2"), examples, ratio=0.5, recover_steps=20, learning_rate=1e-2, distil=0)
+    before, after = result.details["held_out_losses"]
+    assert after < 0.5 * before
+
+
 def test_calibration_data_decides_the_cache_key_only_where_it_is_used(sources: Any, probes: Any) -> None:
     """Other calibration data is another variant where pruning learns from it, and the same where it does not."""
 
@@ -391,12 +595,12 @@ def test_calibration_data_decides_the_cache_key_only_where_it_is_used(sources: A
 
     assert len(keys()) == 1
     assert len(keys(recover_steps=5)) == 2
-    assert len(keys(score="taylor")) == 2
+    assert len(keys(score="taylor")) == len(keys(score="activation")) == 2
 
 
 def test_missing_calibration_data_is_a_config_error(sources: Any, torch_model: Get, probes: Any) -> None:
     """Recovery and the Taylor score say that they need calibration data, before a build and in the step itself."""
-    for options in ({"recover_steps": 5}, {"score": "taylor"}):
+    for options in ({"recover_steps": 5}, {"score": "taylor"}, {"score": "activation"}):
         with pytest.raises(ConfigError, match=r"learns from calibration data: set \[workload\] calibration"):
             prune(torch_model("mlp"), **options)
         with pytest.raises(ConfigError, match="step 'structured-pruning' needs calibration data"):
@@ -414,7 +618,7 @@ def test_calibration_data_that_does_not_fit_is_a_config_error(torch_model: Get, 
     with pytest.raises(ConfigError, match="calibration batches of one shape; pad all of them to one length"):
         prune(torch_model("bert"), Examples((), probes["bert"]), recover_steps=5)
     with pytest.raises(
-        ConfigError, match="distil = false learns from the labels of the calibration data, and it has none"
+        ConfigError, match="distil below 1 learns from the labels of the calibration data, and it has none"
     ):
         prune(torch_model("mlp"), Examples((), probes["mlp"][1:]), recover_steps=5, distil=False)
 

@@ -16,13 +16,14 @@ from weighbridge.optimize.errors import BuildError, ConfigError
 from weighbridge.optimize.model import OnnxModel, Signature
 from weighbridge.optimize.onnx_audit import census_of, mismatch
 from weighbridge.optimize.onnx_files import count_nodes, read_valid, weights_of
+from weighbridge.optimize.onnx_gemm import replace_gemm
 from weighbridge.optimize.onnx_packed import packed_weights
 from weighbridge.optimize.parity import reference_of
 from weighbridge.optimize.recipe import step_from_dict
-from weighbridge.optimize.techniques.weight_only import replace_gemm
 
 Get = Callable[[str], Any]
 TWO = "MatMul (product of two activations)"
+ATTENTION = "Attention (products of activations)"
 LOOKUP = "Gather (looked up, not multiplied)"
 
 
@@ -54,8 +55,8 @@ def normal(*shape: int) -> NDArray[np.float32]:
     ("name", "replaced", "left"),
     [
         ("bert", 14, {LOOKUP: 3, TWO: 4}),
-        ("gpt2", 9, {LOOKUP: 2, TWO: 4}),
-        ("llama", 15, {LOOKUP: 1, TWO: 4}),
+        ("gpt2", 9, {LOOKUP: 2, ATTENTION: 2}),
+        ("llama", 15, {LOOKUP: 1, ATTENTION: 2}),
         ("mlp", 2, {}),
         ("cnn", 1, {"Conv (no packed form)": 2}),
         ("lstm", 1, {LOOKUP: 1, "LSTM (no packed form)": 2}),

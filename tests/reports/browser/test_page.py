@@ -28,7 +28,7 @@ def test_no_error_and_no_request(browser: Browser, page: Path) -> None:
     browser.open(page)
     assert browser.errors == []
     assert browser.run("performance.getEntriesByType('resource').length") == 0
-    assert browser.run("document.querySelectorAll('svg.chart').length") == 11
+    assert browser.run("document.querySelectorAll('svg.chart').length") == 12
 
 
 def test_sorting(browser: Browser, page: Path) -> None:

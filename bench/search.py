@@ -1,0 +1,325 @@
+"""Search for the lightest variant that keeps its accuracy: sensitivity of each layer, rollback, and a run that judges the choice.
+
+All choices rest on one half of the evaluation data (search_split.py); the run at the end weighs and judges what was chosen on the
+other half, by the ordinary road, in the same folder.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..optimize.errors import BuildError, ConfigError, InputError
+from ..optimize.files import write_json
+from .building import build
+from .checks import check
+from .config import Config, VariantConfig, parse_config
+from .predictions import ClassPredictions
+from .reporter import Reporter, Silent
+from .results import RESULTS, Results
+from .running import Options, complete, new_run_folder, prepared_workload, run_prepared, shapes_of
+from .search_choice import Found, explore, finalists, front, sensitivity_of
+from .search_config import Wanted, final_config, searched_variant
+from .search_findings import FOLDER, Bounded, FrontRow, Phase, Search, write_search
+from .search_outcome import Budget, Outcome, Record, Reference, typical
+from .search_split import Parts, expected_sentence, split
+from .search_trials import Setting, Trials
+from .workloads.base import Prepared
+
+_ASKED = "search.json"
+_FINALISTS = 3
+"""So many more of the front are weighed beside the baseline, the whole INT8 variant and the chosen one: each takes its share of the
+run's error rate."""
+_LONGEST_STEM = 60
+
+
+def search(
+    config: Config, wanted: Wanted | None = None, options: Options | None = None, reporter: Reporter | None = None
+) -> Results:
+    """Search the layers of one variant of a config, then weigh and judge what was chosen; `Results.search` tells of it.
+
+    Raises:
+        ConfigError, InputError, NotAvailableYetError: there is nothing that could be searched; nothing was written.
+        BuildError: the baseline, the whole INT8 variant or its float model cannot be built or answers nothing.
+    """
+    wanted, options = wanted or Wanted(), options or Options()
+    config = complete(config, options)
+    searched_variant(config, wanted.variant)
+    folder = new_run_folder(options.out, config.workload.name)
+    return _search(config, wanted, replace(options, out=folder), reporter or Silent())
+
+
+def resume(
+    run_folder: Path, max_seconds: float | None = None, options: Options | None = None, reporter: Reporter | None = None
+) -> Results:
+    """Go on with an interrupted search by what it was asked for; `max_seconds` may be another, trials made before count.
+
+    Raises:
+        InputError: the folder holds no interrupted search.
+        ConfigError: the model or the data is no longer what was searched.
+    """
+    asked = _asked(run_folder)
+    wanted = Wanted(**asked["wanted"])
+    if max_seconds is not None:
+        wanted = replace(wanted, max_seconds=max_seconds)
+    config = parse_config(asked["config"], _ASKED)
+    options = replace(options or Options(), out=run_folder.absolute(), base=Path(asked["base"]))
+    return _search(config, wanted, options, reporter or Silent(), asked["hashes"])
+
+
+def most_weighed() -> int:
+    """At most so many variants are weighed at the end: the baseline, the whole INT8 one, the chosen one, and more of the front."""
+    return 3 + _FINALISTS
+
+
+def _search(
+    config: Config, wanted: Wanted, options: Options, reporter: Reporter, hashes: Mapping[str, Any] | None = None
+) -> Results:
+    folder = options.out or Path()
+    with prepared_workload(config, options, reporter) as prepared:
+        parts = split(prepared, prepared.folder.parent, config.workload.seed)
+        _need_same(prepared, hashes)
+        alpha = config.measure.error_rate / (_FINALISTS + 2)
+        reporter.tell(expected_sentence(parts.judging.examples, alpha))
+        _write_asked(folder, config, wanted, options, prepared)
+        explored = _explored(config, wanted, parts, options, reporter)
+        findings = explored.findings()
+        reporter.tell(findings.sentences[0])
+        _clear(folder)
+        write_search(findings, folder)
+        kept = {name: each.kept for name, each in explored.weighed.items()}
+        final = final_config(config, wanted.max_drop, explored.setting.searched, kept, explored.chosen)
+        return run_prepared(final, parts.judging, replace(options, out=folder), reporter)
+
+
+def _explored(config: Config, wanted: Wanted, parts: Parts, options: Options, reporter: Reporter) -> "_Explored":
+    """Make the trials, and choose by them."""
+    answers = _baseline_answers(config, parts.choosing, options, reporter)
+    setting = Setting(
+        folder=(options.out or Path()) / FOLDER,
+        searched=searched_variant(config, wanted.variant),
+        parts=parts,
+        conditions=shapes_of(config, parts.choosing)[0],
+        base=options.base.absolute(),
+        provider=_provider(config),
+        seed=config.workload.seed,
+        max_seconds=wanted.max_seconds,
+    )
+    with Trials(setting, reporter) as trials:
+        made = _Made(trials, answers)
+        layers = _layers(trials)
+        budget = Budget(wanted.max_drop, parts.choosing.examples)
+        found = explore(layers, made.whole, made.measure, budget, _floor(made.control))
+    return _Explored(setting, budget, layers, made, found, trials.seconds)
+
+
+@dataclass(frozen=True)
+class _Explored:
+    """A search that came to its end."""
+
+    setting: Setting
+    budget: Budget
+    layers: tuple[str, ...]
+    made: "_Made"
+    found: Found
+    seconds: float
+
+    @cached_property
+    def front(self) -> list[Outcome]:
+        """The trials that none beats beyond the intervals."""
+        return front(list(self.made.outcomes.values()))
+
+    @cached_property
+    def weighed(self) -> dict[str, Outcome]:
+        """By name, the trials to be weighed: whole INT8, the chosen one, and more of the front."""
+        taken = (self.made.whole, self.found.best)
+        return dict(_named(self.setting.searched, [*taken, *finalists([*self.front, *taken], taken, _FINALISTS)]))
+
+    @property
+    def chosen(self) -> str:
+        """The name of the chosen variant."""
+        return next(name for name, each in self.weighed.items() if each.number == self.found.best.number)
+
+    def findings(self) -> Search:
+        """The search as it is reported."""
+        parts, whole = self.setting.parts, self.made.whole
+        names = {each.number: name for name, each in self.weighed.items()}
+        return Search(
+            searched=self.setting.searched.name,
+            chosen=self.chosen,
+            met=self.found.met,
+            max_drop=self.budget.max_drop,
+            max_seconds=self.setting.max_seconds,
+            seconds=self.seconds,
+            choosing=parts.choosing.examples,
+            judging=parts.judging.examples,
+            control=self.made.control,
+            sentences=tuple(_sentences(self)),
+            sensitivity=tuple(sensitivity_of(each, whole) for each in self.found.sensitivity),
+            ledger=tuple(step.row(number) for number, step in enumerate(self.found.steps, 1)),
+            front=tuple(_front_row(each, names.get(each.number, "")) for each in self.front),
+            trials=tuple(each.row() for _, each in sorted(self.made.outcomes.items())),
+        )
+
+
+class _Made:
+    """The trials made so far as outcomes: the whole INT8 variant and its float model first, then whatever is asked for."""
+
+    def __init__(self, trials: Trials, baseline: ClassPredictions) -> None:
+        self._trials = trials
+        records = [self._needed("whole"), self._needed("float")]
+        whole, dense = records
+        self._reference = Reference(baseline.labels, baseline.correct, trials.scores(dense), whole.whole_ms)
+        self.outcomes: dict[int, Outcome] = {}
+        for record in records:
+            self._add(record)
+        self.whole = self.outcomes[whole.number]
+        twin = typical(np.array(whole.log_ratios))
+        self.control = Bounded(*np.exp([twin.value, twin.low, twin.high]).tolist())
+
+    def measure(self, kept: tuple[str, ...], phase: Phase) -> Outcome | None:
+        """Make a trial, or remember it; None where the time budget has ended."""
+        record = self._trials.take(kept, phase)
+        return None if record is None else self._add(record)
+
+    def _add(self, record: Record) -> Outcome:
+        if record.number not in self.outcomes:
+            scores = None if record.reason else self._trials.scores(record)
+            self.outcomes[record.number] = self._reference.outcome(record, scores)
+        return self.outcomes[record.number]
+
+    def _needed(self, phase: Phase) -> Record:
+        record = self._trials.take((), phase)
+        if record is None or record.reason:
+            raise BuildError(
+                f"the search has no {phase} variant to start from: {record.reason if record else 'no time'}"
+            )
+        return record
+
+
+def _baseline_answers(config: Config, part: Prepared, options: Options, reporter: Reporter) -> ClassPredictions:
+    """What the baseline answers on the choosing part.
+
+    Raises:
+        BuildError: it cannot be built, or answers nothing.
+    """
+    with reporter.stage(f"the baseline {config.baseline.name}") as progress:
+        made = build(config.baseline, part, base=options.base.absolute(), threads=2, progress=progress)
+        failure = made.reason
+        if made.status == "ok":
+            shapes = shapes_of(config, part)[:1]
+            checked = check(made, part, shapes, threads=config.measure.threads, provider=_provider(config))
+            if isinstance(checked.answers, ClassPredictions):
+                return checked.answers
+            failure = checked.failure
+    raise BuildError(f"the baseline {config.baseline.name}, which the search compares with, failed: {failure}")
+
+
+def _provider(config: Config) -> str | None:
+    return "cuda" if config.measure.device == "cuda" else None
+
+
+def _layers(trials: Trials) -> tuple[str, ...]:
+    """The layers that the whole INT8 variant holds in INT8, in graph order, as its manifest names them."""
+    steps = trials.whole().variant.manifest.steps
+    return tuple(steps[-1].details.get("layers_quantized", ())) if steps else ()
+
+
+def _floor(control: Bounded) -> float:
+    """How far apart two copies of one variant may seem, as a share of a call's time."""
+    return max(control.high - 1, 1 - control.low)
+
+
+def _named(searched: VariantConfig, chosen: Sequence[Outcome]) -> Iterator[tuple[str, Outcome]]:
+    """A name for each trial, once: by how many layers it keeps, and by its number where that is not enough."""
+    stem, taken = searched.name[:_LONGEST_STEM], set[str]()
+    for each in {each.number: each for each in chosen}.values():
+        name = f"{stem}-keep-{len(each.kept)}" if each.kept else searched.name
+        name = f"{name}-trial-{each.number}" if name in taken else name
+        taken.add(name)
+        yield name, each
+
+
+def _front_row(outcome: Outcome, variant: str) -> FrontRow:
+    return FrontRow(outcome.number, variant, outcome.kept, outcome.ms, outcome.difference, outcome.examples)
+
+
+def _sentences(explored: _Explored) -> Iterator[str]:
+    """What came of the search, in words."""
+    found, budget, layers = explored.found, explored.budget, explored.layers
+    best, drop = found.best, 100 * budget.max_drop
+    loss = best.difference
+    kept = f"{len(best.kept)} of {len(layers)} layers in float" if best.kept else f"all {len(layers)} layers in INT8"
+    answer = "keeps the budget" if found.met else "comes nearest to the budget, which none kept,"
+    yield (
+        f"{explored.chosen} ({kept}) {answer} of {drop:g} points on {best.examples:,} choosing examples: accuracy {100 * loss.value:+.2f} "
+        f"[{100 * loss.low:+.2f}, {100 * loss.high:+.2f}] points against the baseline."
+    )
+    if not budget.provable:
+        yield (
+            f"{budget.examples:,} choosing examples cannot show a loss below {drop:g} points even where no answer changes, so that "
+            "bare estimates were held to the budget; the verdict on the judging part is likely to stay open."
+        )
+    if not found.complete:
+        tried = len(found.sensitivity)
+        yield (
+            f"The time budget ended before the search did ({tried} of {len(layers)} layers were tried alone): "
+            "a search with more --max-seconds takes the builds of this one from the cache."
+        )
+
+
+def _write_asked(folder: Path, config: Config, wanted: Wanted, options: Options, prepared: Prepared) -> None:
+    asked = {
+        "wanted": asdict(wanted),
+        "base": str(options.base.absolute()),
+        "hashes": _hashes(prepared),
+        "config": config.model_dump(mode="json", exclude_none=True),
+    }
+    write_json(folder / FOLDER / _ASKED, asked)
+
+
+def _hashes(prepared: Prepared) -> dict[str, str | None]:
+    return {
+        "model": prepared.source.sha256,
+        "data": prepared.data_sha256,
+        "calibration data": prepared.calibration_sha256,
+    }
+
+
+def _need_same(prepared: Prepared, hashes: Mapping[str, Any] | None) -> None:
+    """Refuse to go on where trials were made with other things."""
+    now = _hashes(prepared)
+    other = [name for name, before in (hashes or {}).items() if now.get(name) != before]
+    if other:
+        raise ConfigError(
+            f"the {' and the '.join(other)} changed since the search began, so that its trials do not count; start it again"
+        )
+
+
+def _asked(run_folder: Path) -> dict[str, Any]:
+    """What an interrupted search was asked for."""
+    path = run_folder / FOLDER / _ASKED
+    if (run_folder / RESULTS).is_file():
+        raise InputError(
+            f"{run_folder} is finished: there is nothing to go on with. `weighbridge report` renders it again."
+        )
+    try:
+        asked: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{run_folder} holds no interrupted search ({error}); give a folder that `weighbridge search` wrote"
+        ) from error
+    return asked
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a judging run left that was cut short: it is made anew, the trials are kept."""
+    for name in ("journal.jsonl", "config.toml", "environment.json", "predictions.parquet"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("samples", "variants"):
+        shutil.rmtree(folder / name, ignore_errors=True)

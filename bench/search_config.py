@@ -1,0 +1,102 @@
+"""The configs of a search: what is asked for, which variant is searched, its trials, and the run that judges the choice."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..optimize.errors import ConfigError, one_of
+from .config import Config, VariantConfig, parse_config
+from .rules import Rule, rules_of
+
+_QUANTIZING = ("dynamic-int8", "static-int8")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is searched for.
+
+    Attributes:
+        max_drop: accuracy that may be lost against the baseline, as a fraction.
+        max_seconds: what all trials together may take, builds included; the run at the end is not counted.
+        variant: the variant whose layers are tried; None: the first that can be.
+    """
+
+    max_drop: float = 0.01
+    max_seconds: float = 600.0
+    variant: str | None = None
+
+
+def searched_variant(config: Config, name: str | None) -> VariantConfig:
+    """The variant whose layers are tried: the one of that name, or the first that ONNX Runtime quantizes in its last step.
+
+    Raises:
+        ConfigError: there is none; the text says what to add.
+    """
+    fitting = [each for each in config.variants if _can_be_searched(each)]
+    names = [each.name for each in config.variants]
+    if name is not None and name not in names:
+        raise ConfigError(one_of("variant", name, names))
+    if name is not None:
+        fitting = [each for each in fitting if each.name == name]
+    if not fitting:
+        which = f"variant '{name}'" if name is not None else "no variant of the config"
+        raise ConfigError(
+            f'{which} can be searched: search takes layers out of a candidate with backend = "onnxruntime" whose last step is '
+            f'{" or ".join(_QUANTIZING)}. Add one: {{ backend = "onnxruntime", precision = "int8" }}'
+        )
+    return fitting[0]
+
+
+def _can_be_searched(variant: VariantConfig) -> bool:
+    if variant.backend != "onnxruntime" or variant.artifact or variant.baseline:
+        return False
+    if not variant.steps:
+        return variant.precision == "int8"
+    return variant.steps[-1].get("use") in _QUANTIZING
+
+
+def leaving(searched: VariantConfig, kept: Sequence[str], name: str | None = None) -> VariantConfig:
+    """The searched variant with these layers left in float as well, under a name."""
+    if not kept:
+        return searched
+    steps = searched.steps or ({"use": "dynamic-int8"},)
+    excluded = [*steps[-1].get("exclude", ()), *kept]
+    changed = {"steps": [*steps[:-1], {**steps[-1], "exclude": excluded}], "name": name or searched.name}
+    return VariantConfig.model_validate({**searched.model_dump(), **changed})
+
+
+def float_of(searched: VariantConfig) -> VariantConfig:
+    """The searched variant without its quantization."""
+    changed = {"steps": searched.steps[:-1], "precision": "fp32", "name": "float"}
+    return VariantConfig.model_validate({**searched.model_dump(), **changed})
+
+
+def final_config(
+    config: Config, max_drop: float, searched: VariantConfig, kept: Mapping[str, tuple[str, ...]], chosen: str
+) -> Config:
+    """The run that judges: the baseline, and the searched variant with the layers of `kept` in float, by name.
+
+    The accuracy budget and the config's own rules, those for every variant and those for the searched one, are asked of the
+    chosen variant alone.
+    """
+    variants = [config.baseline, *(leaving(searched, layers, name) for name, layers in kept.items())]
+    budget = Rule("accuracy", "difference", -max_drop, maximum=False)
+    own = (
+        rule
+        for rule in rules_of(config.gates, "classifier")
+        if rule != budget and (not rule.variants or searched.name in rule.variants)
+    )
+    gates = {"required": [chosen], "rules": [_rule_data(rule, chosen) for rule in (budget, *own)]}
+    data = config.model_dump(mode="json", exclude_none=True)
+    data |= {"variants": [each.model_dump(mode="json", exclude_none=True) for each in variants], "gates": gates}
+    return parse_config(data, "search")
+
+
+def _rule_data(rule: Rule, variant: str) -> dict[str, Any]:
+    asked = {
+        "metric": rule.metric,
+        "compare": rule.compare,
+        rule.bound: rule.limit,
+        "conditions": dict(rule.conditions),
+    }
+    return {**asked, "variants": [variant], **({} if rule.slice is None else {"slice": rule.slice})}

@@ -1,0 +1,102 @@
+"""The evaluation data of a search in two: a part to choose on, and a part that only the final run sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..optimize.errors import ConfigError, InputError, NotAvailableYetError
+from ..optimize.files import sha256_of_json, write_json
+from .needed import CHANGED_SHARE
+from .stats import tango_bounds
+from .workloads.base import Prepared
+
+SAMPLE = 512
+"""So many examples tell of a layer alone: all of them are asked of the variants that the rollback tries."""
+_LEAST_EXAMPLES = 40
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The workload in parts; `sample` holds the first examples of `choosing`, of every class its share."""
+
+    choosing: Prepared
+    sample: Prepared
+    judging: Prepared
+
+
+def split(prepared: Prepared, folder: Path, seed: int, sample: int = SAMPLE) -> Parts:
+    """Draw half of the examples of each class into the choosing part, the others into the judging part.
+
+    Raises:
+        NotAvailableYetError: the model is a generator.
+        ConfigError: there is no data, or it has no labels.
+        InputError: there are too few examples to divide.
+    """
+    labels = _labels(prepared)
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    chosen, judged = by_class[::2], np.sort(by_class[1::2])
+    count = min(sample, len(chosen))
+    sampled = chosen[np.arange(count) * len(chosen) // count]
+    ordered = np.concatenate([np.sort(sampled), np.setdiff1d(chosen, sampled)])
+    notice = f"Searched: judged on {len(judged):,} examples that the search did not choose on; it chose on {len(chosen):,} others."
+    return Parts(
+        choosing=part_of(prepared, ordered, folder / "choosing"),
+        sample=part_of(prepared, ordered[:count], folder / "sample"),
+        judging=part_of(prepared, judged, folder / "judging", (*prepared.notices, notice)),
+    )
+
+
+def _labels(prepared: Prepared) -> NDArray[np.int64]:
+    if prepared.kind == "decoder":
+        raise NotAvailableYetError(
+            "search is not available yet for generators; list variants with `exclude` in a config and `run` it"
+        )
+    labels = prepared.labels()
+    if labels is None:
+        raise ConfigError("search needs labels: set [workload] data to a file with labels, or labels to a file of them")
+    if len(labels) < _LEAST_EXAMPLES:
+        raise InputError(
+            f"search divides the evaluation data in two, and {len(labels)} examples are too few for that: "
+            f"give at least {_LEAST_EXAMPLES}, better some thousand"
+        )
+    return labels
+
+
+def part_of(prepared: Prepared, rows: NDArray[np.int64], folder: Path, notices: Sequence[str] = ()) -> Prepared:
+    """Write a workload that holds these evaluation rows, in this order, and the same calibration data."""
+    evaluation = folder / "evaluation"
+    for length in prepared.lengths:
+        (evaluation / str(length)).mkdir(parents=True)
+        for name, array in prepared.arrays("evaluation", length).items():
+            np.save(evaluation / str(length) / f"{name}.npy", array[rows])
+    labels = prepared.labels()
+    if labels is not None:
+        np.save(evaluation / "labels.npy", labels[rows])
+    excerpts = prepared.excerpts()
+    write_json(evaluation / "excerpts.json", [excerpts[row] for row in rows])
+    if prepared.calibration_sha256 is not None:
+        (folder / "calibration").symlink_to(prepared.folder / "calibration", target_is_directory=True)
+    part = replace(
+        prepared,
+        folder=folder,
+        examples=len(rows),
+        data_sha256=sha256_of_json([prepared.data_sha256, rows.tolist()]),
+        notices=tuple(notices),
+    )
+    part.write_slices({name: [values[row] for row in rows] for name, values in prepared.slices().items()})
+    part.write()
+    return part
+
+
+def expected_sentence(examples: int, alpha: float) -> str:
+    """How wide the interval of the judging part is to be expected, where 2 % of the answers change, half of them for the better."""
+    changed = CHANGED_SHARE * examples / 2
+    low, high = tango_bounds(changed, changed, examples, alpha, alpha)
+    return (
+        f"With {CHANGED_SHARE:.0%} of the answers changed, as many for better as for worse, {examples:,} judging examples would "
+        f"bound the difference of accuracies to {100 * low:+.2f} and {100 * high:+.2f} points."
+    )

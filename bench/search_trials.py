@@ -1,0 +1,217 @@
+"""The trials of a search: each built and tried in child processes, journalled when it is done, never repeated.
+
+search/trials.jsonl               a line a trial: layers in float, time ratios of every round, seconds
+search/trials/<n>/scores.npy      what it answered on the choosing part, shape (examples, classes)
+search/trials/<n>/manifest.json   what was built
+"""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..optimize.errors import BuildError, WorkerError
+from ..optimize.files import appearing, write_json, write_text
+from .building import Built, build
+from .child import Child
+from .config import VariantConfig
+from .journal import Journal, read_journal
+from .metrics import Conditions
+from .reporter import Reporter
+from .samples import key_of
+from .search_config import float_of, leaving
+from .search_findings import Phase
+from .search_outcome import Record
+from .search_split import Parts
+from .session import OPEN_TIMEOUT_S, only_one_weighs
+from .workloads.base import Prepared
+
+TRIALS = "trials.jsonl"
+_FOLDER = "trials"
+_TRY_TIMEOUT_S = 3600.0
+_SENSITIVITY_SHARE = 0.6
+"""Of the time budget: the rest is kept for the rollback."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is the same for every trial of a search.
+
+    Attributes:
+        folder: the search's folder within the run's.
+        searched: the variant whose layers are tried.
+        parts: the workload's parts; only `choosing` and `sample` are ever read here.
+        conditions: the shape at which calls are timed.
+        base: folder against which paths of the config are meant.
+        provider: the execution provider, None for the CPU's.
+        seed: of the order of calls.
+        max_seconds: what all trials together may take, builds included.
+    """
+
+    folder: Path
+    searched: VariantConfig
+    parts: Parts
+    conditions: Conditions
+    base: Path
+    provider: str | None
+    seed: int
+    max_seconds: float
+
+    @property
+    def threads(self) -> int:
+        """Compute threads of a call."""
+        return int(self.conditions["threads"])
+
+    def part(self, *, sampled: bool) -> Prepared:
+        """The examples that a trial answers."""
+        return self.parts.sample if sampled else self.parts.choosing
+
+
+class Trials:
+    """Makes the trials of one search, one after another, and remembers those that were made before."""
+
+    def __init__(self, setting: Setting, reporter: Reporter) -> None:
+        self._setting = setting
+        self._reporter = reporter
+        self._journal = Journal(setting.folder, TRIALS)
+        self._made = _read_records(setting.folder)
+        self._counted: set[int] = set()
+        self._waited = 0.0
+        self._whole: Built | None = None
+        self._child: Child | None = None
+        self.seconds = 0.0
+        """What the trials took so far, those of an interrupted search included."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def take(self, kept: tuple[str, ...], phase: Phase) -> Record | None:
+        """Try the searched variant with these layers in float; for phase `float`, its float model.
+
+        None where the time budget has ended; a trial that was made before costs nothing again.
+        """
+        sampled = phase == "sensitivity"
+        wanted = (phase == "float", kept, sampled)
+        known = next((each for each in self._made if (each.phase == "float", each.kept, each.sampled) == wanted), None)
+        if known is None:
+            if phase not in ("whole", "float") and self.seconds >= self._limit(phase):
+                return None
+            known = self._new(kept, phase, sampled=sampled)
+            self._made.append(known)
+        if known.number not in self._counted:
+            self._counted.add(known.number)
+            self.seconds += known.seconds
+        return known
+
+    def scores(self, record: Record) -> NDArray[np.float32]:
+        """What a trial answered, shape (examples, classes)."""
+        found: NDArray[np.float32] = np.load(self._place(record.number) / "scores.npy")
+        return found
+
+    def whole(self) -> Built:
+        """The whole INT8 variant, built.
+
+        Raises:
+            BuildError: it cannot be; without it there is nothing to search.
+        """
+        if self._whole is None:
+            made = self._build(self._setting.searched)
+            if made.folder is None:
+                raise BuildError(f"{made.name}, which is to be searched, is {made.status}: {made.reason}")
+            self._whole = made
+        return self._whole
+
+    def _limit(self, phase: Phase) -> float:
+        return self._setting.max_seconds * (_SENSITIVITY_SHARE if phase == "sensitivity" else 1.0)
+
+    def _place(self, number: int) -> Path:
+        return self._setting.folder / _FOLDER / f"{number:03d}"
+
+    def _new(self, kept: tuple[str, ...], phase: Phase, *, sampled: bool) -> Record:
+        started, self._waited = time.monotonic(), 0.0
+        record = Record(len(self._made), phase, kept, sampled, 0.0)
+        self.whole()
+        place = self._place(record.number)
+        shutil.rmtree(place, ignore_errors=True)  # of a trial that was cut short before its line was written
+        with self._reporter.stage(f"trial {record.number}: {_words(phase, kept)}"):
+            try:
+                with appearing(place) as partial:
+                    record = self._tried(record, partial)
+            except (BuildError, WorkerError) as error:
+                self._close()
+                record = replace(record, reason=str(error))
+        record = replace(record, seconds=time.monotonic() - started - self._waited)
+        self._journal.write("trial", **asdict(record))
+        return record
+
+    def _tried(self, record: Record, place: Path) -> Record:
+        setting = self._setting
+        wanted = float_of(setting.searched) if record.phase == "float" else leaving(setting.searched, record.kept)
+        made = self._build(wanted)
+        if made.folder is None:
+            raise BuildError(f"{made.status}: {made.reason}")
+        write_json(place / "manifest.json", made.variant.manifest.to_dict())
+        arguments = {
+            "variant": str(made.folder),
+            "threads": setting.threads,
+            "provider": setting.provider,
+            "scored": str(setting.part(sampled=record.sampled).folder),
+            "timed": str(setting.parts.choosing.folder),
+            "conditions": dict(setting.conditions),
+            "seed": setting.seed + record.number,
+            "out": str(place / "scores.npy"),
+        }
+        asked = time.monotonic()
+        with only_one_weighs(self._reporter.tell):
+            self._waited = time.monotonic() - asked  # another run's time is not this search's
+            answer = self._opened().call("try_variant", arguments, timeout=_TRY_TIMEOUT_S)
+        return replace(record, log_ratios=tuple(answer["log_ratios"]), whole_ms=answer["whole_ms"])
+
+    def _build(self, variant: VariantConfig) -> Built:
+        return build(variant, self._setting.parts.choosing, base=self._setting.base, threads=2, progress=_ignore)
+
+    def _opened(self) -> Child:
+        """The process that tries variants, with the whole INT8 one open and warm in it."""
+        if self._child is None:
+            setting, key = self._setting, key_of(self._setting.conditions)
+            self._child = child = Child("trials", threads=setting.threads)
+            opening = {"variant": str(self.whole().folder), "threads": setting.threads, "provider": setting.provider}
+            child.call("open", opening, timeout=OPEN_TIMEOUT_S)
+            shape = {"prepared": str(setting.parts.choosing.folder), "conditions": dict(setting.conditions)}
+            child.call("shape", {"key": key, **shape}, timeout=OPEN_TIMEOUT_S)
+            child.call("warm", {"key": key}, timeout=OPEN_TIMEOUT_S)
+        return self._child
+
+    def _close(self) -> None:
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+
+def _read_records(folder: Path) -> list[Record]:
+    """The trials that were made before; a line cut short is taken out, so that the next one does not join it."""
+    path = folder / TRIALS
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith("\n"):
+        write_text(path, text[: text.rfind("\n") + 1])
+    return [Record.from_dict(event) for event in read_journal(folder, TRIALS)]
+
+
+def _words(phase: Phase, kept: Sequence[str]) -> str:
+    if phase in ("whole", "float"):
+        return {"whole": "the whole variant in INT8", "float": "its float model"}[phase]
+    return f"{kept[0]} in float" if len(kept) == 1 else f"{len(kept)} layers in float"
+
+
+def _ignore(fraction: float, text: str) -> None:
+    del fraction, text

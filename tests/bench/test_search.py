@@ -1,0 +1,262 @@
+"""Whole searches of a tiny network in which one layer is badly hurt by INT8."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+from weighbridge.bench import running
+from weighbridge.bench.cli.main import app
+from weighbridge.bench.cli.search import _finish
+from weighbridge.bench.config import Config, load_config, parse_config
+from weighbridge.bench.predictions import read_class_predictions
+from weighbridge.bench.reporter import Silent
+from weighbridge.bench.results import Results, read_results
+from weighbridge.bench.running import Options
+from weighbridge.bench.schema import validate
+from weighbridge.bench.search import resume, search
+from weighbridge.bench.search_config import Wanted, final_config, leaving, searched_variant
+from weighbridge.bench.search_findings import read_search
+from weighbridge.bench.search_trials import TRIALS, Trials
+from weighbridge.bench.session import Weighed
+from weighbridge.optimize.errors import ConfigError, InputError
+from weighbridge.optimize.variant import Manifest
+
+PLANTED = "layer1"
+
+
+class StoppedError(Exception):
+    """Stands for the end of the process."""
+
+
+def config_of(**parts: Any) -> Config:
+    workload = {"name": "planted", "task": "tabular-classification", "model": "model.onnx", "data": "data.npz"}
+    variants = [
+        {"name": "float", "backend": "onnxruntime", "baseline": True},
+        {
+            "name": "int8",
+            "backend": "onnxruntime",
+            "precision": "int8",
+            "steps": [{"use": "dynamic-int8", "per_channel": False, "reduce_range": True}],
+        },
+    ]
+    measure = {"max_seconds": 0.2}
+    return parse_config({"workload": workload, "variants": variants, "measure": measure, **parts}, "test")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, load_script: Callable[[str], ModuleType]) -> Iterator[Path]:
+    """A folder with the example's network and data, of two layers and 400 rows, and a cache of its own."""
+    folder = tmp_path_factory.mktemp("search")
+    load_script("search_example").write_example(folder, layers=2, examples=400, outlier=20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WEIGHBRIDGE_CACHE", str(folder / "cache"))
+        yield folder
+
+
+def lines(run: Path) -> list[str]:
+    return (run / "search" / TRIALS).read_text(encoding="utf-8").splitlines()
+
+
+@pytest.fixture(scope="module")
+def searched(workplace: Path) -> tuple[Results, list[str]]:
+    """A search that ended after three trials and was gone on with; its results, and the lines that the first half wrote.
+
+    The run that judges takes no times: how it weighs is tested where runs are.
+    """
+    whole = Trials._new
+
+    def stopping(trials: Trials, *asked: Any, **more: Any) -> Any:
+        if len(trials._made) == 3:
+            raise StoppedError
+        return whole(trials, *asked, **more)
+
+    run = workplace / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trials, "_new", stopping)
+        with pytest.raises(StoppedError):
+            search(config_of(), Wanted(max_drop=0.15), Options(out=run, base=workplace))
+    before = lines(run)
+    with (run / "search" / TRIALS).open("a", encoding="utf-8") as stream:
+        stream.write('{"event": "trial", "number": 3, "pha')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "weigh", lambda *_: Weighed())
+        return resume(run), before
+
+
+def test_the_planted_layer_is_found_and_left_in_float(searched: tuple[Results, list[str]]) -> None:
+    """The layer with the outlier gives back what was lost and is returned; one that holds most weights cannot be; the run passes."""
+    results, _ = searched
+    found = results.search
+    assert found is not None
+    gains = {each.layer: each.accuracy.value for each in found.sensitivity if each.accuracy}
+    assert gains == {PLANTED: pytest.approx(0.35, abs=0.2)}
+    (refused,) = (each.reason for each in found.sensitivity if each.layer == "layer0")
+    assert "most weights of matrix products and convolutions are still floating point" in refused
+    assert (found.chosen, found.met, found.ledger[0].layer) == ("int8-keep-1", True, PLANTED)
+    manifest = json.loads((results.folder / "variants" / "int8-keep-1" / "manifest.json").read_text(encoding="utf-8"))
+    assert Manifest.from_dict(manifest).steps[-1].details["layers_excluded"] == [PLANTED]
+    assert [gate.verdict for gate in results.gates] == ["pass"]
+    assert results.exit_code == 0
+    assert found.sentences[0] in results.notices
+
+
+def test_trials_made_before_the_end_are_not_made_again(searched: tuple[Results, list[str]]) -> None:
+    """Gone on with, a search keeps the lines of its first half, takes out the one cut short, and numbers every trial once."""
+    results, before = searched
+    after = lines(results.folder)
+    assert len(before) == 3
+    assert after[:3] == before
+    numbers = [json.loads(line)["number"] for line in after]
+    assert numbers == list(range(len(after)))
+    assert results.search is not None
+    assert [row.number for row in results.search.trials] == numbers
+    assert results.search.seconds == pytest.approx(sum(json.loads(line)["seconds"] for line in after))
+    for row in results.search.trials:
+        scores = results.folder / "search" / "trials" / f"{row.number:03d}" / "scores.npy"
+        assert scores.is_file() == (not row.reason)
+        assert row.reason or np.load(scores).shape == (200, 3)
+
+
+def test_what_is_judged_was_not_chosen_on(searched: tuple[Results, list[str]]) -> None:
+    """Trials answered rows of the choosing part alone; the run judged the other half, whose answers differ from theirs."""
+    results, _ = searched
+    found = results.search
+    assert found is not None
+    assert (found.choosing, found.judging) == (200, 200)
+    assert {each.n for each in results.measurements if each.metric == "accuracy"} == {200}
+    scored = np.load(results.folder / "search" / "trials" / "001" / "scores.npy")
+    judged = read_class_predictions(results.folder)["float"].scores  # the same graph as the float model of trial 1
+    assert not {row.tobytes() for row in scored} & {row.tobytes() for row in judged}
+
+
+def test_results_with_a_search_are_valid_and_read_back(searched: tuple[Results, list[str]]) -> None:
+    """results.json follows the published schema, and its search reads back equal."""
+    results, _ = searched
+    validate(json.loads((results.folder / "results.json").read_text(encoding="utf-8")))
+    assert read_results(results.folder).search == results.search == read_search(results.folder)
+
+
+def test_a_search_goes_on_only_with_what_it_began_with(searched: tuple[Results, list[str]], workplace: Path) -> None:
+    """A finished run, a folder without a search, a damaged finding, and other data are each refused with the reason."""
+    results, _ = searched
+    with pytest.raises(InputError, match="is finished: there is nothing to go on with"):
+        resume(results.folder)
+    with pytest.raises(InputError, match="holds no interrupted search"):
+        resume(workplace)
+    copy = workplace / "copy"
+    shutil.copytree(results.folder, copy)
+    (copy / "results.json").unlink()
+    asked = copy / "search" / "search.json"
+    data = json.loads(asked.read_text(encoding="utf-8"))
+    data["hashes"]["data"] = "other"
+    asked.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(ConfigError, match="the data changed since the search began"):
+        resume(copy)
+    (copy / "search" / "findings.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match="the run folder is damaged"):
+        read_search(copy)
+
+
+def test_which_variant_is_searched() -> None:
+    """The first INT8 candidate of ONNX Runtime, or the one named; where there is none, the error says what to add."""
+    config = config_of()
+    assert searched_variant(config, None).name == "int8"
+    assert searched_variant(config, "int8").name == "int8"
+    with pytest.raises(ConfigError, match="variant 'float' can be searched: .* Add one: { backend"):
+        searched_variant(config, "float")
+    with pytest.raises(ConfigError, match="did you mean|int8"):
+        searched_variant(config, "int9")
+    default = {"backend": "onnxruntime", "precision": "int8"}
+    others: list[dict[str, Any]] = [{"backend": "torch", "baseline": True}, {"backend": "torch", "precision": "bf16"}]
+    assert searched_variant(config_of(variants=[*others, default]), None).name == "onnxruntime-int8"
+    with pytest.raises(ConfigError, match="no variant of the config can be searched"):
+        searched_variant(config_of(variants=others), None)
+
+
+def test_layers_are_left_out_beside_those_that_the_config_leaves_out() -> None:
+    """A trial adds its layers to the `exclude` of the last step; without steps it is the default step's."""
+    step = {"use": "static-int8", "exclude": ["a"]}
+    variant = {"name": "v", "backend": "onnxruntime", "precision": "int8", "steps": [step]}
+    base = {"backend": "torch", "baseline": True}
+    given, bare = config_of(variants=[base, variant, {**variant, "name": "w", "steps": []}]).variants[1:]
+    assert leaving(given, ("b", "c")).steps[-1]["exclude"] == ["a", "b", "c"]
+    assert leaving(bare, ("b",), "kept").steps == ({"use": "dynamic-int8", "exclude": ["b"]},)
+    assert leaving(given, ()) is given
+
+
+def test_the_rules_of_the_judging_run_are_asked_of_the_choice() -> None:
+    """The budget comes first, then the config's own rules for all or for the searched variant, each for the chosen one only."""
+    rules = [
+        {"metric": "latency_p50", "max": 0.5},
+        {"metric": "f1_macro", "compare": "difference", "min": -0.1, "variants": ["int8"], "slice": "part"},
+        {"metric": "throughput", "min": 1.5, "variants": ["other"]},
+    ]
+    other = {"name": "other", "backend": "onnxruntime", "precision": "fp16"}
+    variants = [each.model_dump(exclude_none=True) for each in config_of().variants]
+    config = config_of(variants=[*variants, other], gates={"preset": "no-regression", "rules": rules})
+    kept = {"int8": (), "int8-keep-1": ("layer1",)}
+    final = final_config(config, 0.01, config.variants[1], kept, "int8-keep-1")
+    assert [each.name for each in final.variants] == ["float", "int8", "int8-keep-1"]
+    assert [(each.metric, each.min, each.max, each.slice) for each in final.gates.rules] == [
+        ("accuracy", -0.01, None, None),
+        ("latency_p50", None, 1.03, None),
+        ("latency_p50", None, 0.5, None),
+        ("f1_macro", -0.1, None, "part"),
+    ]
+    assert {each.variants for each in final.gates.rules} == {("int8-keep-1",)}
+    assert final.gates.required == ("int8-keep-1",)
+
+
+@pytest.fixture
+def command(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Run the command in a folder with a config of the network; its result."""
+    (workplace / "weighbridge.toml").write_text(
+        '[workload]\ntask = "tabular-classification"\nmodel = "model.onnx"\ndata = "data.npz"\n', encoding="utf-8"
+    )
+    monkeypatch.chdir(workplace)
+    return lambda *arguments: CliRunner().invoke(app, ["search", *arguments])
+
+
+def test_a_plan_starts_nothing(command: Callable[..., Any], workplace: Path) -> None:
+    """`--plan` names the variant, the budget, the time and how much is weighed at the end; no folder is made."""
+    printed = " ".join(command("--plan", "--max-drop", "0.02", "--max-seconds", "60").output.split())
+    assert "The layers of onnxruntime-int8 would be tried in float one by one" in printed
+    assert "at most 2 points below onnxruntime-fp32's: at most 60 s of trials" in printed
+    assert "at most 6 variants, 60 s of sampling. Estimated time: at most 3 minutes." in printed
+    assert not (workplace / "runs").exists()
+    assert load_config(workplace / "weighbridge.toml").variants == ()
+
+
+def test_resume_takes_nothing_that_was_asked_before(command: Callable[..., Any]) -> None:
+    """`--resume` with a config or another budget is refused: the search goes on with what it was asked for."""
+    for more in (["weighbridge.toml"], ["--max-drop", "0.1"], ["--plan"]):
+        error = command("--resume", "run", *more).exception
+        assert isinstance(error, ConfigError)
+        assert "give it alone, or with another --max-seconds" in str(error)
+
+
+def test_the_tables_are_printed_with_their_names_as_they_are(
+    searched: tuple[Results, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command prints sensitivity, ledger and front before the run's own table; what looks like markup in a name is kept."""
+    results, _ = searched
+    assert results.search is not None
+    monkeypatch.setattr("weighbridge.bench.cli.finish.present", lambda *_: 3)
+    (first, *rest) = results.search.ledger
+    ledger = (replace(first, layer="[red]x"), *rest)
+    assert _finish(replace(results, search=replace(results.search, ledger=ledger)), Silent()) == 3
+    printed = capsys.readouterr().out
+    assert [title for title in ("Sensitivity", "Ledger", "Front") if title in printed] == [
+        "Sensitivity",
+        "Ledger",
+        "Front",
+    ]
+    assert PLANTED in printed
+    assert "[red]x" in printed
