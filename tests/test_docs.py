@@ -81,6 +81,15 @@ def test_the_configs_of_the_variants_page_are_valid() -> None:
     assert set(re.findall(r"`([a-z0-9-]+)`", table)) >= set(technique_names())
 
 
+def test_the_readmes_variants_and_rules_are_valid() -> None:
+    """Each TOML block of the README is valid beside what its ten-line config says of model and variants."""
+    first, *others = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)\n```", README, flags=re.DOTALL))
+    for block in others:
+        variants = [*first["variants"], *block.get("variants", ())]
+        parse_config({**first, **block, "variants": variants}, "README")
+    assert any("steps" in variant for block in others for variant in block.get("variants", ()))
+
+
 def test_the_readmes_python_is_whole() -> None:
     """The Python of the README compiles and imports only what exists."""
     block = re.findall(r"```python\n(.*?)\n```", README, flags=re.DOTALL)[0]

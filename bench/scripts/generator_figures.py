@@ -61,14 +61,19 @@ class Variant:
     bytes: int
 
 
+def endless(module: Any) -> Any:
+    """Let no token end an answer: a least number of tokens would instead forbid the one that ends it."""
+    module.generation_config.eos_token_id = None
+    return module.eval()
+
+
 def by_generate(module: Any, ids: Tokens, count: int) -> Tokens:
-    """The greedy tokens of transformers' own loop, shape (batch, count)."""
+    """The greedy tokens of transformers' own loop on an endless module, shape (batch, count)."""
     given = torch.from_numpy(ids)
     with torch.inference_mode():
         whole = module.generate(
             given,
             attention_mask=torch.ones_like(given),
-            min_new_tokens=count,
             max_new_tokens=count,
             do_sample=False,
             pad_token_id=0,
@@ -202,7 +207,7 @@ def figures(folder: Path, text: str, rounds: int, mixed: int) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokens = np.array(tokenizer(text)["input_ids"], dtype=np.int64)
     with quiet():
-        module = AutoModelForCausalLM.from_pretrained(folder).eval()
+        module = endless(AutoModelForCausalLM.from_pretrained(folder))
     built = list(variants(folder, tokens))
     contestants = {GENERATE: asking_generate(module)}
     contestants |= {each.name: asking(each.decoder) for each in built}

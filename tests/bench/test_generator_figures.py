@@ -66,13 +66,14 @@ def test_likelihood_is_of_all_but_the_first_token(script: ModuleType) -> None:
 
 
 def test_our_loop_gives_the_tokens_of_generate(script: ModuleType) -> None:
-    """The same greedy tokens as transformers' own loop on the same module, for prompts of several lengths."""
+    """The same greedy tokens as transformers' own loop on the same module, those that would end an answer too."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
     sizes = {"vocab_size": 90, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
-    module = GPT2LMHeadModel(GPT2Config(initializer_range=0.3, bos_token_id=0, eos_token_id=0, **sizes)).eval()
+    module = GPT2LMHeadModel(GPT2Config(initializer_range=0.3, bos_token_id=0, eos_token_id=0, **sizes))
+    module = script.endless(module)
     for length in (1, 5, 20):
         ids = TEXT[None, 7 : 7 + length]
         ours = generate(TorchDecoder(module), ids, np.ones_like(ids), 16).tokens

@@ -26,6 +26,7 @@ def drawn(seed: int, n: int, classes: int, *, all_classes: bool = True) -> Draw:
     logits = random.standard_normal((n, classes))
     if classes == 1:
         logits[:, 0] += 2.0 * labels - 1
+        logits[0, 0] = min(logits[0, 0], -0.1)  # scores that all lie between 0 and 1 are probabilities, not logits
     else:
         logits[np.arange(n), labels] += 1.0
     return labels.astype(np.int64), np.round(logits, 1).astype(np.float32)

@@ -311,9 +311,10 @@ def test_an_interrupt_ends_every_child_and_keeps_what_was_finished(
     """SIGINT and SIGTERM while weighing end with 130 and 143, no child is left, finished replicates stay readable."""
     config = fake_config(tmp_path, write_behaviour, RULE.format(0.6), latency_ms=1.9, noise=0.2, real_ms=1.0)
     environment = {**os.environ, "WEIGHBRIDGE_CACHE": str(cache)}
-    process = subprocess.Popen(
-        [*COMMAND, "run", str(config), "--out", "run"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
-    )
+    # Tests that run in the background of a shell ignore SIGINT, and so would their children.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [*COMMAND[:-1], heard + COMMAND[-1], "run", str(config), "--out", "run"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
     first = tmp_path / "run" / "samples" / "replicate-001.parquet"
     deadline = time.monotonic() + 120
     while not first.is_file() and time.monotonic() < deadline:
