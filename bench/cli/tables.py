@@ -16,7 +16,7 @@ _QUALITY = ("accuracy", "perplexity", "agreement")
 
 def print_results(results: Results, console: Console) -> None:
     """Print the comparison table a shape, the reasons of rows that are not ok, the verdicts and the notices."""
-    speeds = [each for each in results.comparisons if each.metric in _SPEED and each.kind == "ratio"]
+    speeds = [each for each in results.comparisons if each.metric in _SPEED and each.kind == "ratio" and _whole(each)]
     shapes = list(dict.fromkeys(_shape_words(each) for each in speeds)) or [""]
     for shape in shapes:
         console.print(_table(results, [each for each in speeds if _shape_words(each) == shape], shape))
@@ -59,6 +59,11 @@ def github_annotation(gate: Gate) -> str:
     level = {"fail": "error", "inconclusive": "warning", "not_evaluated": "warning"}.get(gate.verdict, "notice")
     text = gate.sentence.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return f"::{level} title=weighbridge {gate.verdict}::{text}"
+
+
+def _whole(speed: Comparison) -> bool:
+    """Whether it is of whole requests, not of a part of each: parts have a chart in the report."""
+    return "past_length" not in speed.conditions
 
 
 def _table(results: Results, speeds: Sequence[Comparison], shape: str) -> Table:
