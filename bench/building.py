@@ -1,11 +1,12 @@
 """Build the variants of a run, each in a child process of its own, and say of each what became of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..optimize.backends import backend
 from ..optimize.errors import BuildError, UnavailableError, WorkerError
@@ -19,8 +20,9 @@ from .workloads.base import Prepared, batches, rows
 
 BUILD_TIMEOUT_S = 3600.0
 _CALIBRATION_BATCH = 8
-_CALIBRATION_ROWS = 20_000
-"""Recovery learns from all of them; quantizers and scores take as many of the first as they need."""
+_CALIBRATION_ROWS = 512
+_MOST_CALIBRATION_ROWS = 20_000
+_CALIBRATION_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -108,16 +110,24 @@ def examples_of(prepared: Prepared) -> Examples:
         for size in (prepared.fixed_batch,) if prepared.fixed_batch else (1, 2, 16):
             probes.append(rows(arrays, len(probes), int(size)))
     calibration: tuple[Batch, ...] = ()
+    labels, taken = prepared.labels("calibration"), 0
     if prepared.calibration_sha256 is not None:
-        arrays = {
-            name: np.asarray(array[:_CALIBRATION_ROWS])
-            for name, array in prepared.arrays("calibration", prepared.calibration_length).items()
-        }
+        whole = prepared.arrays("calibration", prepared.calibration_length)
+        taken = calibration_rows(whole)
+        arrays = {name: np.asarray(array[:taken]) for name, array in whole.items()}
         calibration = tuple(batches(arrays, prepared.fixed_batch or _CALIBRATION_BATCH))
-    labels = prepared.labels("calibration")
     return Examples(
         probes=tuple(probes),
         calibration=calibration,
-        calibration_labels=None if labels is None else labels[:_CALIBRATION_ROWS],
+        calibration_labels=None if labels is None else labels[:taken],
         calibration_sha256=prepared.calibration_sha256,
     )
+
+
+def calibration_rows(arrays: Mapping[str, NDArray[Any]]) -> int:
+    """How many calibration rows a build gets at most: 512, which quantizers and scores take their first from.
+
+    Recovery learns from all that it gets: up to 20,000, as far as a gigabyte holds them.
+    """
+    bytes_a_row = sum(array[:1].nbytes for array in arrays.values())
+    return max(_CALIBRATION_ROWS, min(_MOST_CALIBRATION_ROWS, _CALIBRATION_BYTES // max(1, bytes_a_row)))

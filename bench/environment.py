@@ -4,9 +4,7 @@ An allow-list, so that no secret of the environment gets in. What the machine co
 what is told of it afterwards in `disturbance`.
 """
 
-import contextlib
 import datetime
-import importlib.metadata
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -16,22 +14,10 @@ from typing import Any
 
 import psutil
 
+from ..optimize import artifact
 from .counters import CPUS, affinity, quota, read_text
 
-TOOLS = (
-    "weighbridge",
-    "torch",
-    "transformers",
-    "onnx",
-    "onnxruntime",
-    "onnxscript",
-    "openvino",
-    "nncf",
-    "tensorrt",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-)
+TOOLS = (*artifact.TOOLS, "tensorrt", "scipy", "scikit-learn")
 _INSTRUCTION_SETS = (
     "avx2",
     "avx512f",
@@ -81,11 +67,7 @@ def processor(root: Path = _ROOT) -> Processor:
 
 def versions() -> dict[str, str]:
     """The installed version of each tool; those that are not installed are left out."""
-    found = {}
-    for name in TOOLS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+    return artifact.installed(TOOLS)
 
 
 def describe(folder: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from .child import Child
 from .config import VariantConfig
 from .journal import Journal, read_journal
 from .metrics import Conditions
-from .reporter import Reporter
+from .reporter import Reporter, ignore
 from .samples import key_of
 from .search_config import float_of, leaving
 from .search_findings import Phase
@@ -176,7 +176,7 @@ class Trials:
         return replace(record, log_ratios=tuple(answer["log_ratios"]), whole_ms=answer["whole_ms"])
 
     def _build(self, variant: VariantConfig) -> Built:
-        return build(variant, self._setting.parts.choosing, base=self._setting.base, threads=2, progress=_ignore)
+        return build(variant, self._setting.parts.choosing, base=self._setting.base, threads=2, progress=ignore)
 
     def _opened(self) -> Child:
         """The process that tries variants, with the whole INT8 one open and warm in it."""
@@ -211,7 +211,3 @@ def _words(phase: Phase, kept: Sequence[str]) -> str:
     if phase in ("whole", "float"):
         return {"whole": "the whole variant in INT8", "float": "its float model"}[phase]
     return f"{kept[0]} in float" if len(kept) == 1 else f"{len(kept)} layers in float"
-
-
-def _ignore(fraction: float, text: str) -> None:
-    del fraction, text

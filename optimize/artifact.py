@@ -1,7 +1,8 @@
 """The end of every build: audit what was written, open it again, check its answers, and write the manifest."""
 
+import contextlib
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,15 @@ TOOLS = (
 
 def tools() -> dict[str, str]:
     """The versions of the tools that make artifacts; those that are not installed are left out."""
+    return installed(TOOLS)
+
+
+def installed(names: Iterable[str]) -> dict[str, str]:
+    """The version of each distribution; those that are not installed are left out."""
     found = {}
-    for name in TOOLS:
-        try:
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.progress import Progress as Bars
 
 from ..child import Progress
+from ..reporter import ignore
 
 
 def standard_output() -> Console:
@@ -31,7 +32,7 @@ class ConsoleReporter:
         """Show a stage while the block runs."""
         if not self._console.is_terminal:
             self._console.print(name, markup=False)
-            yield _ignore
+            yield ignore
             return
         with Bars(*_columns(), console=self._console) as bars:
             task = bars.add_task(name, total=1.0, words="")
@@ -52,7 +53,3 @@ def _columns() -> tuple[SpinnerColumn | TextColumn | BarColumn | TimeElapsedColu
         TimeRemainingColumn(),
         TextColumn("{task.fields[words]}", markup=False),
     )
-
-
-def _ignore(fraction: float, text: str) -> None:
-    del fraction, text
