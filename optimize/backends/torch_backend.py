@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batches import need_inputs
+from ..batches import need_inputs, positions_of
 from ..errors import BuildError, ConfigError, InputError, UnavailableError, first_line
 from ..factory import ARCHITECTURE, WEIGHTS, Architecture, built_module
 from ..int8_plan import INT8, read_int8_plan
@@ -111,11 +111,11 @@ class TorchDecoder:
         """Feed new tokens; positions are counted from the mask, so left padding changes nothing."""
         torch = self._torch
         with torch.inference_mode():
-            seen = torch.from_numpy(np.array(mask)).to(self._device)
+            positions = positions_of(mask, ids.shape[1])
             answer = self._module(
                 input_ids=torch.from_numpy(np.array(ids)).to(self._device),
-                attention_mask=seen,
-                position_ids=(seen.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :],
+                attention_mask=torch.from_numpy(np.array(mask)).to(self._device),
+                position_ids=torch.from_numpy(positions).to(self._device),
                 past_key_values=past,
                 use_cache=True,
                 logits_to_keep=int(last),
