@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .callables import Weighing, weigh
-    from .running import Options, run
+    from .running import Options, resume, run
 
-__all__ = ["Options", "Weighing", "run", "weigh"]
+__all__ = ["Options", "Weighing", "resume", "run", "weigh"]
 
 
 def __getattr__(name: str) -> Any:
     """Load what the package exports on first use, so that importing it stays light."""
-    if name in ("Options", "run"):
+    if name in ("Options", "resume", "run"):
         from . import running
 
         return getattr(running, name)

@@ -11,16 +11,17 @@ from typing import Literal, TypeVar
 
 from ..optimize.errors import InputError
 from .config import GatesConfig
-from .derive import RunFacts, evidence_of, failures_of, plan_facts, read_facts, states_of
+from .derive import RunFacts, evidence_of, failures_of, plan_facts, read_facts, replicates_of, states_of
 from .environment import unlike, unlike_software
 from .evidence import Evidence, Exact, Incomparable, ReplicateRatios, TwoRuns
+from .evidence_of_run import artifact_evidence
 from .generation_evidence import text_evidence, window_evidence, without_divergences
 from .judge import judge
 from .metrics import METRICS
 from .quality_evidence import quality_evidence, slice_evidence
 from .results import Results
 from .rules import Rule, metrics_in_slices, rules_of
-from .samples import key_of, read_replicates
+from .samples import key_of
 
 _Answers = TypeVar("_Answers")
 _THEN = "<then>"
@@ -36,7 +37,7 @@ class _Side:
 
     @staticmethod
     def of(facts: RunFacts, rules: Sequence[Rule]) -> "_Side":
-        evidence = evidence_of(facts, read_replicates(facts.folder), rules)
+        evidence = evidence_of(facts, replicates_of(facts), rules)
         return _Side(facts, {_place(piece): piece for piece in evidence})
 
     @property
@@ -138,11 +139,18 @@ def _pair(variant: str, now: Mapping[str, _Answers], then: Mapping[str, _Answers
 
 
 def _sizes(now: _Side, then: _Side, shared: set[str]) -> Iterator[Evidence]:
+    """Bytes and parameters, which no other day changes; the time of a build is each day's own."""
     for variant in sorted(shared):
         ours, theirs = now.facts.manifests.get(variant), then.facts.manifests.get(variant)
         if ours is not None and theirs is not None:
-            yield Exact(variant, "artifact_bytes", {}, float(theirs.bytes), float(ours.bytes))
-            yield Exact(variant, "parameters", {}, float(theirs.parameters), float(ours.parameters))
+            for piece in artifact_evidence(variant, theirs, ours):
+                yield replace(piece, kinds=("value",)) if piece.metric == "build_time" else piece
+            why = "a build of another day was timed once, under that day's load; compare by value"
+            yield Incomparable(variant, "build_time", {}, why, kinds=("ratio", "difference"))
+    for place, here in now.pieces.items():
+        there = then.pieces.get(place)
+        if here.metric == "cache_bytes" and isinstance(here, Exact) and isinstance(there, Exact):
+            yield replace(here, baseline=there.candidate)
 
 
 def _times(piece: ReplicateRatios, saved: Evidence | None, now: _Side, then: _Side) -> Evidence:

@@ -1,7 +1,7 @@
 """Build the variants of a run, each in a child process of its own, and say of each what became of it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..optimize.backends import backend
-from ..optimize.errors import BuildError, UnavailableError, WorkerError
+from ..optimize.errors import BuildError, InputError, UnavailableError, WorkerError
 from ..optimize.model import Batch, Examples
 from ..optimize.recipe import Recipe
 from ..optimize.variant import Variant
@@ -48,13 +48,31 @@ class Built:
         return Variant.read(self.folder)
 
 
-def build(variant: VariantConfig, prepared: Prepared, *, base: Path, threads: int, progress: Progress) -> Built:
+def build(
+    variant: VariantConfig,
+    prepared: Prepared,
+    *,
+    base: Path,
+    threads: int,
+    progress: Progress,
+    provider: str | None = None,
+    batch_sizes: Sequence[int] = (),
+) -> Built:
     """Build or adopt one variant in a child process; whatever goes wrong is that variant's status, not an exception.
+
+    Args:
+        variant: what is asked for.
+        prepared: the workload.
+        base: the folder against which an artifact's path is meant.
+        threads: of the child process.
+        progress: hears of steps.
+        provider: where the variant will run, None for the CPU; one that cannot run there is not built.
+        batch_sizes: those that will be measured.
 
     Raises:
         ConfigError, InputError: the recipe or the artifact cannot be meant; nothing was built.
     """
-    available = backend(variant.backend).availability()
+    available = backend(variant.backend).availability(provider)
     if not available.usable:
         remedy = f" To make it available: {available.remedy}" if available.remedy else ""
         return Built(variant, "unavailable", reason=f"{available.reason}.{remedy}".replace("..", "."))
@@ -64,6 +82,7 @@ def build(variant: VariantConfig, prepared: Prepared, *, base: Path, threads: in
         "precision": variant.precision,
         "steps": list(variant.steps),
         "artifact": str(base / variant.artifact) if variant.artifact else None,
+        "batch_sizes": list(batch_sizes),
     }
     try:
         with Child(f"build {variant.name}", threads=threads) as child:
@@ -75,13 +94,25 @@ def build(variant: VariantConfig, prepared: Prepared, *, base: Path, threads: in
     return Built(variant, "ok", folder=Path(answer["folder"]), from_cache=bool(answer["from_cache"]))
 
 
+def built_before(variant: VariantConfig, event: Mapping[str, Any]) -> Built | None:
+    """The variant as the journal of an interrupted run tells of it; None where its artifact is gone or damaged since."""
+    if event["status"] != "ok":
+        return Built(variant, event["status"], reason=event["reason"])
+    folder = Path(event["folder"])
+    try:
+        damage = Variant.read(folder).damage()
+    except InputError:
+        return None
+    return None if damage else Built(variant, "ok", folder=folder, from_cache=event["from_cache"])
+
+
 def build_in_child(arguments: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
     """The child's side of `build`: load the examples, build or adopt, and answer with the variant's folder."""
     from ..optimize.build import adopt, optimize
     from ..optimize.cache import ArtifactCache
 
     prepared = Prepared.read(Path(arguments["prepared"]))
-    examples = examples_of(prepared)
+    examples = replace(examples_of(prepared), batch_sizes=tuple(arguments["batch_sizes"]))
     told: list[str] = []
 
     def remember(text: str) -> None:

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..optimize.errors import ConfigError, InputError, one_of
+from .deciding import JudgingPlan
 from .evidence import ReplicateRatios
 from .evidence_of_run import speed_evidence
 from .functions import Function
 from .isolation import CONDITIONS, KEY, Isolation, way_of
-from .judge import IMPLAUSIBLE_SPEED, PRECISE_ENOUGH, Judgement, JudgingPlan, VariantState, judge
+from .judge import IMPLAUSIBLE_SPEED, PRECISE_ENOUGH, Judgement, VariantState, judge
 from .looks import LOOKS
 from .metrics import METRICS, Metric
 from .plan import Plan, make_plan
@@ -135,7 +136,7 @@ class _Question:
             {self.baseline: VariantState("ok"), self.candidate: VariantState("ok")},
             baseline=self.baseline,
             error_rate=self.error_rate,
-            plan=JudgingPlan(plan.seconds_per_replicate, plan.percentile_seconds),
+            plan=JudgingPlan(plan.seconds_per_replicate, plan.percentile_seconds, plan.max_seconds),
         )
 
     def decided(self, replicates: Sequence[Replicate], plan: Plan) -> bool:
@@ -159,7 +160,7 @@ class _Question:
             doubt = f"{self.candidate} is over {IMPLAUSIBLE_SPEED:g} times as fast: look whether it does the work."
             notices = (*notices, doubt)
         # The judge speaks of a run's config; here the same is an argument.
-        sentence = gate.sentence.replace("measure.max_seconds", "max_seconds")
+        sentence = gate.sentence.replace("measure.max_seconds", "max_seconds").replace(" max = ", " max_ratio = ")
         return Weighing(gate.verdict, sentence, found, control, isolation, tuple(notices), replicates)
 
     def _unjudged(self, found: Comparison) -> str:

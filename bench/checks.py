@@ -1,21 +1,32 @@
-"""One visit to every built variant before the weighing: how long its calls take, and what it answers."""
+"""One visit to every built variant before the weighing: how long its calls take, and what it answers.
 
-import tempfile
+A check leaves what it found in a folder of its own, as it came from the variant's process:
+
+    facts.json              length of a call at each shape, peak memory, near ties
+    scores.npy              classifiers: shape (examples, classes)
+    scored.npz, answered.npz   generators: likelihoods of the windows, answers to the prompts
+"""
+
+import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..optimize.backends import backend
 from ..optimize.errors import BuildError, WeighbridgeError
+from ..optimize.files import appearing, work_folder, write_json
+from ..optimize.plain_data import checked, parse_json
 from .building import Built
-from .child import Child, Progress
+from .child import Child, Crew, Progress
 from .environment import processor
 from .generated import NEAR_TIE, Generations
 from .metrics import Conditions
+from .on_device import DeviceFacts
 from .predictions import ClassPredictions, WindowScores, predicted_classes
 from .samples import key_of
 from .scoring import divergences, places_of
@@ -24,6 +35,7 @@ from .workloads.base import Prepared
 from .workloads.prompts import Prompts
 
 SCORING_BATCH = 16
+_FACTS = "facts.json"
 _TIMEOUT_S = 3600.0
 _LEAST_TO_DIFFER = 16
 """Fewer examples may all be answered alike by a sound model, one with saturated scores."""
@@ -45,6 +57,17 @@ class Checked:
     generations: Generations | None = None
     next_tokens: NDArray[np.float32] | None = None
     near_ties: tuple[dict[str, Any], ...] = ()
+    device: DeviceFacts = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a check found beside the arrays."""
+
+    call_ms: dict[str, float]
+    peak_bytes: int
+    near_ties: tuple[dict[str, Any], ...] = field(default_factory=tuple)
+    device: dict[str, Any] = field(default_factory=dict)
 
 
 def check_all(
@@ -55,26 +78,37 @@ def check_all(
     threads: int,
     provider: str | None,
     progress: Progress,
+    kept: Path | None = None,
 ) -> list[Checked]:
-    """Check every variant, as many side by side as have cores to themselves; nothing measured here is reported."""
-    beside = max(1, processor().cores // threads) if provider is None else 1
+    """Check every variant, as many side by side as have cores to themselves, one by one on a GPU; no verdict rests on it.
+
+    `kept` is a folder in which each finished check is left, and from which it is taken the next time.
+    """
+    on_gpu = provider is not None or any(backend(made.config.backend).form == "plan" for made in built)
+    beside = 1 if on_gpu else max(1, processor().cores // threads)
+
+    crew = Crew()
 
     def check_one(made: Built) -> Checked:
-        return check(made, prepared, shapes, threads=threads, provider=provider)
+        return check(made, prepared, shapes, threads=threads, provider=provider, kept=kept, crew=crew)
 
-    checked = []
+    found = []
     with ThreadPoolExecutor(beside) as pool:
-        for each in pool.map(check_one, built):
-            checked.append(each)
-            progress(len(checked) / len(built), f"{each.name} failed" if each.failure else each.name)
+        try:
+            for each in pool.map(check_one, built):
+                found.append(each)
+                progress(len(found) / len(built), f"{each.name} failed" if each.failure else each.name)
+        except BaseException:
+            crew.end()
+            raise
     baseline = next((made.name for made in built if made.config.baseline), "")
-    return list(_with_divergences(checked, prepared, baseline))
+    return list(_with_divergences(found, prepared, baseline))
 
 
-def _with_divergences(checked: Sequence[Checked], prepared: Prepared, baseline: str) -> Iterator[Checked]:
+def _with_divergences(all_: Sequence[Checked], prepared: Prepared, baseline: str) -> Iterator[Checked]:
     """How far each generator's next tokens are from the baseline's; the distributions themselves are dropped."""
-    theirs = next((each.next_tokens for each in checked if each.name == baseline), None)
-    for each in checked:
+    theirs = next((each.next_tokens for each in all_ if each.name == baseline), None)
+    for each in all_:
         scores = each.answers
         if each.next_tokens is None or not isinstance(scores, WindowScores):
             yield each
@@ -88,23 +122,42 @@ def _with_divergences(checked: Sequence[Checked], prepared: Prepared, baseline: 
 
 
 def check(
-    built: Built, prepared: Prepared, shapes: tuple[Conditions, ...], *, threads: int, provider: str | None
+    built: Built,
+    prepared: Prepared,
+    shapes: tuple[Conditions, ...],
+    *,
+    threads: int,
+    provider: str | None,
+    kept: Path | None = None,
+    crew: Crew | None = None,
 ) -> Checked:
     """Open a variant in its own process, time a call at each shape, and have it answer every evaluation example.
 
-    A variant whose answers are none (not finite, too few, the same for every input, other at each call) has failed.
+    A variant whose answers are none (not finite, too few, the same for every input, other at each call) has failed. A check that
+    came to its end is left in `kept` and not made again. Its process is one of `crew`.
     """
-    try:
-        with Child(built.name, threads=threads) as child:
-            arguments = {"variant": str(built.folder), "threads": threads, "provider": provider}
-            child.call("open", arguments, timeout=OPEN_TIMEOUT_S)
-            call_ms = {key_of(shape): _call_ms(child, prepared, shape) for shape in shapes}
-            child.call("repeat", {"key": next(iter(call_ms))}, timeout=_TIMEOUT_S)
-            found = _answers(child, built, prepared) if prepared.examples else Checked(built.name, {})
-            peak = child.call("memory", timeout=OPEN_TIMEOUT_S)["peak_bytes"]
-    except WeighbridgeError as error:
-        return Checked(built.name, {}, failure=str(error))
-    return replace(found, call_ms=call_ms, peak_bytes=peak)
+    opening = {"variant": str(built.folder), "threads": threads, "provider": provider}
+    with contextlib.ExitStack() as stack:
+        place = (kept or stack.enter_context(work_folder())) / built.name
+        try:
+            if not place.is_dir():
+                child = stack.enter_context((crew or Crew()).add(Child(built.name, threads=threads)))
+                with appearing(place) as partial:
+                    child.call("open", opening, timeout=OPEN_TIMEOUT_S)
+                    _ask(child, built, prepared, shapes, partial)
+            return _found(built, prepared, place)
+        except WeighbridgeError as error:
+            return Checked(built.name, {}, failure=str(error))
+
+
+def _ask(child: Child, built: Built, prepared: Prepared, shapes: tuple[Conditions, ...], place: Path) -> None:
+    """Have an opened variant checked by its process, and leave in `place` what was found."""
+    call_ms = {key_of(shape): _call_ms(child, prepared, shape) for shape in shapes}
+    child.call("repeat", {"key": next(iter(call_ms))}, timeout=_TIMEOUT_S)
+    device = child.call("device", timeout=_TIMEOUT_S)
+    near_ties = _answer(child, built, prepared, place) if prepared.examples else []
+    peak = child.call("memory", timeout=OPEN_TIMEOUT_S)["peak_bytes"]
+    write_json(place / _FACTS, asdict(_Facts(call_ms, peak, tuple(near_ties), device)))
 
 
 def _call_ms(child: Child, prepared: Prepared, shape: Conditions) -> float:
@@ -119,28 +172,34 @@ def call_length(warm_calls: Sequence[Sequence[float]]) -> float:
     return float(np.median([sum(call) for call in warm_calls[1:] or warm_calls]))
 
 
-def _answers(child: Child, built: Built, prepared: Prepared) -> Checked:
-    """What the variant answers on every evaluation example."""
-    with tempfile.TemporaryDirectory(prefix="weighbridge-") as name:
-        if prepared.kind == "decoder":
-            return _generator_answers(child, built, prepared, Path(name))
-        out = str(Path(name) / "scores.npy")
+def _answer(child: Child, built: Built, prepared: Prepared, place: Path) -> list[dict[str, Any]]:
+    """Have the variant answer every evaluation example into `place`; returns the near ties of a generator."""
+    arrays = {"prepared": str(prepared.folder)}
+    if prepared.kind == "classifier":
         sizes = {"length": max(prepared.lengths), "batch_size": prepared.fixed_batch or SCORING_BATCH}
-        child.call("predict", {"prepared": str(prepared.folder), "out": out, **sizes}, timeout=_TIMEOUT_S)
-        return Checked(built.name, {}, answers=_class_predictions(prepared, _sound(np.load(out))))
+        child.call("predict", {**arrays, "out": str(place / "scores.npy"), **sizes}, timeout=_TIMEOUT_S)
+        return []
+    child.call("score_windows", {**arrays, "out": str(place / "scored.npz")}, timeout=_TIMEOUT_S)
+    arguments = {**arrays, "out": str(place / "answered.npz"), "tie": _tie(built)}
+    near_ties: list[dict[str, Any]] = child.call("answer_prompts", arguments, timeout=_TIMEOUT_S)["near_ties"]
+    return near_ties
 
 
-def _generator_answers(child: Child, built: Built, prepared: Prepared, folder: Path) -> Checked:
-    """The likelihoods of a generator on the windows, and its answers to the prompts."""
-    scored, answered = str(folder / "scored.npz"), str(folder / "answered.npz")
-    place = str(prepared.folder)
-    child.call("score_windows", {"prepared": place, "out": scored}, timeout=_TIMEOUT_S)
-    arguments = {"prepared": place, "out": answered, "tie": _tie(built)}
-    near_ties = child.call("answer_prompts", arguments, timeout=_TIMEOUT_S)["near_ties"]
-    with np.load(scored) as windows, np.load(answered) as answers:
-        return Checked(
-            built.name,
-            {},
+def _found(built: Built, prepared: Prepared, place: Path) -> Checked:
+    """What a check left in `place`.
+
+    Raises:
+        BuildError: the answers tell nothing of the examples.
+    """
+    facts = checked(_Facts, parse_json((place / _FACTS).read_text(encoding="utf-8")))
+    found = Checked(built.name, facts.call_ms, facts.peak_bytes, near_ties=facts.near_ties, device=facts.device)
+    if not prepared.examples:
+        return found
+    if prepared.kind == "classifier":
+        return replace(found, answers=_class_predictions(prepared, _sound(np.load(place / "scores.npy"))))
+    with np.load(place / "scored.npz") as windows, np.load(place / "answered.npz") as answers:
+        return replace(
+            found,
             answers=WindowScores(
                 nll=windows["nll"],
                 tokens=prepared.arrays("scoring", 0)["scored"].sum(axis=1).astype(np.float64),
@@ -148,7 +207,6 @@ def _generator_answers(child: Child, built: Built, prepared: Prepared, folder: P
             ),
             generations=_generations(Prompts.read(prepared.folder), answers["tokens"], answers["margins"]),
             next_tokens=windows["next_tokens"],
-            near_ties=tuple(near_ties),
         )
 
 

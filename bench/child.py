@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -118,6 +119,10 @@ class Child:
             self._process.wait()
         self._errors.close()
 
+    def kill(self) -> None:
+        """End the child by force, from whatever thread; whoever waits for its answer hears of its death."""
+        self._process.kill()
+
     def __enter__(self) -> Self:
         return self
 
@@ -148,6 +153,30 @@ class Child:
         self._errors.seek(0)
         words = self._errors.read().decode(errors="replace").strip()
         return f"its process {how}" + (f"; last output: {words[-_LAST_WORDS:]}" if words else "")
+
+
+class Crew:
+    """Children at work in several threads, which an interrupt ends together."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._children: list[Child] = []
+        self._ended = False
+
+    def add(self, child: Child) -> Child:
+        """Take in a child that was just started; after the end it is ended at once."""
+        with self._lock:
+            self._children.append(child)
+            if self._ended:
+                child.kill()
+        return child
+
+    def end(self) -> None:
+        """End every child by force, and those still to come."""
+        with self._lock:
+            self._ended = True
+            for child in self._children:
+                child.kill()
 
 
 def _expected(answer: Mapping[str, Any]) -> Exception:

@@ -1,7 +1,6 @@
 """The config of a run: TOML in, frozen and validated out, every default written down in the resolved copy."""
 
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +8,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..optimize.errors import ConfigError, one_of
+from ..optimize.plain_data import parse_toml
 from ..optimize.recipe import Recipe, explain
 from ..optimize.source import Task
 from .metrics import METRICS, SHAPE_KEYS, Kind
@@ -17,7 +17,7 @@ DEFAULT_FILE = "weighbridge.toml"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Columns(_Section):
@@ -63,12 +63,16 @@ class WorkloadConfig(_Section):
     name: str = Field("workload", description="name of the run's folder and of its rows", min_length=1)
     task: Task | None = Field(None, description="what the model is for")
     model: str | None = Field(None, description="transformers folder, hub id, file.onnx or package.module:factory")
-    builtin: str | None = Field(None, description="a built-in workload, instead of task and model")
+    builtin: str | None = Field(
+        None,
+        description="a built-in workload, instead of task and model; with `data` it is trained on that, and some start from `model`",
+    )
     tokenizer: str | None = Field(None, description="tokenizer folder, where the model has none of its own")
     data: str | None = Field(None, description="evaluation data: csv, tsv, jsonl, parquet, npz, idx, text (also .gz)")
     labels: str | None = Field(None, description="labels, where they are a file of their own")
     calibration: str | None = Field(
-        None, description="data for quantization, pruning, recovery; never the evaluation data"
+        None,
+        description="data for quantization, pruning, recovery, and what a built-in workload is trained on; never the evaluation data",
     )
     calibration_labels: str | None = Field(
         None, description="labels of the calibration data, where a file of their own"
@@ -89,9 +93,9 @@ class WorkloadConfig(_Section):
 
     @model_validator(mode="after")
     def _model_or_builtin(self) -> "WorkloadConfig":
-        if (self.model is None) == (self.builtin is None):
-            raise ValueError("give either model (with task) or builtin, not both and not neither")
-        if self.model is not None and self.task is None:
+        if self.model is None and self.builtin is None:
+            raise ValueError("give either model (with task) or builtin, a built-in workload's name")
+        if self.builtin is None and self.task is None:
             raise ValueError(
                 "task is missing: text-classification, image-classification, tabular-classification or text-generation"
             )
@@ -164,7 +168,10 @@ class MeasureConfig(_Section):
     batch_sizes: tuple[int, ...] = Field((1,), min_length=1, description="batch sizes")
     sequence_lengths: tuple[int, ...] = Field((32,), min_length=1, description="text: padded or cut to this")
     prompt_lengths: tuple[int, ...] = Field((32,), min_length=1, description="generators: prompt tokens")
-    max_new_tokens: int = Field(64, ge=1, description="generators: output tokens of a request")
+    max_new_tokens: int | tuple[int, ...] = Field(
+        64,
+        description="generators: output tokens of a request; of several each is timed, and the most are what quality is judged on",
+    )
     sampling: Sampling | None = Field(
         None, description="generators: how answers are drawn; none: greedily, the likeliest token each time"
     )
@@ -182,15 +189,20 @@ class MeasureConfig(_Section):
     threads: int = Field(1, ge=1, description="compute threads of every variant")
     max_seconds: float = Field(60, gt=0, description="sampling time of the whole run, shared among shapes")
     error_rate: float = Field(
-        0.01, gt=0, lt=0.5, description="chance of a wrong pass, and of a wrong fail, in the whole run"
+        0.01, ge=1e-9, lt=0.5, description="chance of a wrong pass, and of a wrong fail, in the whole run"
     )
-    device: Literal["cpu", "cuda"] = Field("cpu", description="where the model runs")
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu",
+        description="where torch and ONNX Runtime run: the processor, or the first NVIDIA GPU; TensorRT is always on the GPU",
+    )
 
     @model_validator(mode="after")
     def _positive(self) -> "MeasureConfig":
-        for name in ("batch_sizes", "sequence_lengths", "prompt_lengths", "concurrency"):
-            values = getattr(self, name)
-            if min(values) < 1 or len(set(values)) != len(values):
+        counts = {
+            name: getattr(self, name) for name in ("batch_sizes", "sequence_lengths", "prompt_lengths", "concurrency")
+        }
+        for name, values in {**counts, "max_new_tokens": self.output_lengths}.items():
+            if not values or min(values) < 1 or len(set(values)) != len(values):
                 raise ValueError(f"{name} must be different whole numbers of at least 1; given {list(values)}")
         if any(rate <= 0 for rate in self.rates) or len(set(self.rates)) != len(self.rates):
             raise ValueError(f"rates must be different numbers above 0; given {list(self.rates)}")
@@ -209,6 +221,16 @@ class MeasureConfig(_Section):
         if not self.rates:
             raise ValueError("latency_limit needs rates: requests/s to try, such as rates = [20, 50, 100]")
         return self
+
+    @property
+    def output_lengths(self) -> tuple[int, ...]:
+        """Output tokens of the requests that are timed, one or several."""
+        return (self.max_new_tokens,) if isinstance(self.max_new_tokens, int) else self.max_new_tokens
+
+    @property
+    def most_new_tokens(self) -> int:
+        """The most output tokens of any request: what answers have that are judged for quality."""
+        return max(self.output_lengths)
 
 
 class RuleConfig(_Section):
@@ -230,6 +252,10 @@ class RuleConfig(_Section):
             raise ValueError(one_of("metric", self.metric, METRICS))
         if (self.min is None) == (self.max is None):
             raise ValueError(f"rule on {self.metric}: give exactly one of min and max")
+        allowed = METRICS[self.metric].kinds
+        if self.compare not in allowed:
+            ways = " or ".join(f'compare = "{kind}"' for kind in allowed)
+            raise ValueError(f"rule on {self.metric}: it has no {self.compare}; write {ways}")
         for key in self.conditions:
             if key not in SHAPE_KEYS:
                 raise ValueError(one_of("condition", key, SHAPE_KEYS))
@@ -264,6 +290,21 @@ class GatesConfig(_Section):
     )
     rules: tuple[RuleConfig, ...] = Field((), description="further rules")
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Every variant that is named: as required, or by a rule."""
+        return (*self.required, *(name for rule in self.rules for name in rule.variants))
+
+    def need_known(self, variants: Collection[str]) -> None:
+        """Check that every variant named is one of these.
+
+        Raises:
+            ValueError: one is not; the text names the nearest.
+        """
+        for name in self.named:
+            if name not in variants:
+                raise ValueError(one_of("variant", name, variants))
+
 
 class Config(_Section):
     """A whole run."""
@@ -282,9 +323,8 @@ class Config(_Section):
         baselines = [variant.name for variant in self.variants if variant.baseline]
         if self.variants and len(baselines) != 1:
             raise ValueError(f"exactly one variant must have baseline = true; given {baselines or 'none'}")
-        for name in (*self.gates.required, *(each for rule in self.gates.rules for each in rule.variants)):
-            if self.variants and name not in names:
-                raise ValueError(one_of("variant", name, names))
+        if self.variants:
+            self.gates.need_known(names)
         return self
 
     @property
@@ -324,15 +364,16 @@ def load_config(path: Path) -> Config:
         ConfigError: it is missing, not UTF-8, not TOML, or not a valid config.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"config {path} cannot be read: {error.strerror}. `weighbridge init` writes one.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"config {path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigError(f"config {path} is not valid TOML: {error}") from error
     if path.name == "pyproject.toml":
-        data = data.get("tool", {}).get("weighbridge", {})
+        tools = data.get("tool", {})
+        data = tools.get("weighbridge", {}) if isinstance(tools, dict) else {}
     return parse_config(data, str(path))
 
 

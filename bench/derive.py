@@ -1,7 +1,5 @@
 """From a run's raw files to its results: every number is derived here, again and again alike."""
 
-import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,10 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..optimize.errors import InputError
+from ..optimize.errors import ConfigError, InputError
+from ..optimize.plain_data import parse_json, parse_toml
 from ..optimize.variant import Manifest
 from .cache_bytes import cache_evidence, cache_measurements
 from .config import Config, GatesConfig, VariantConfig, parse_config
+from .confusions import confusions, named, reliability
+from .deciding import JudgingPlan
 from .disturbance import disturbances
 from .evidence import Evidence
 from .evidence_of_run import cost_evidence, speed_evidence
@@ -21,17 +22,19 @@ from .generated import Generations, read_generations, side_by_side
 from .generation_evidence import near_tie_sentences, text_evidence, window_evidence
 from .growth import growth_sentences
 from .journal import read_journal
-from .judge import Judgement, JudgingPlan, VariantState, judge
+from .judge import Judgement, VariantState, judge
 from .looks import LOOKS
 from .measurements import cost_measurements, speed_measurements
 from .predictions import ClassPredictions, WindowScores, read_class_predictions, read_window_scores
 from .quality_evidence import quality_evidence, slice_evidence
 from .quality_measurements import class_recalls, generation_measurements, quality_measurements
 from .results import Flip, Results, VariantRow
+from .resuming import resumed_sentences
 from .rules import Rule, metrics_in_slices, rules_of
 from .samples import CONTROL, Replicate, read_replicates
 from .search_findings import read_search
 from .sentences import load_sentences
+from .sound_run import need_sound_environment, need_sound_events
 
 _FLIPS_A_VARIANT = 50
 
@@ -86,24 +89,63 @@ def read_facts(folder: Path) -> RunFacts:
     """
     events = read_journal(folder)
     try:
-        config = parse_config(tomllib.loads((folder / "config.toml").read_text(encoding="utf-8")), "config.toml")
-        environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        need_sound_events(events)
+        config = _resolved_config(folder / "config.toml")
+        environment = need_sound_environment(parse_json((folder / "environment.json").read_text(encoding="utf-8")))
         manifests = {
-            path.parent.name: Manifest.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            path.parent.name: Manifest.from_dict(parse_json(path.read_text(encoding="utf-8")))
             for path in sorted((folder / "variants").glob("*/manifest.json"))
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{folder} is not a whole run folder: {error}") from error
-    return RunFacts(
-        folder,
-        config,
-        environment,
-        events,
-        manifests,
+    classes, windows, generations = (
         read_class_predictions(folder),
         read_window_scores(folder),
         read_generations(folder),
     )
+    _need_known(folder, config, [*manifests, *classes, *windows, *generations])
+    return RunFacts(folder, config, environment, events, manifests, classes, windows, generations)
+
+
+def replicates_of(facts: RunFacts) -> list[Replicate]:
+    """Every replicate of a run, in order.
+
+    Raises:
+        InputError: a file is damaged, or holds samples of another run.
+    """
+    replicates = read_replicates(facts.folder)
+    measured = {key for each in replicates for key in (*each.timed, *each.first)}
+    parts = {(*key, calls.shape[1]) for each in replicates for key, calls in each.timed.items()}
+    if len(parts) > len({(variant, shape) for variant, shape, _ in parts}):
+        raise InputError(
+            f"{facts.folder} is not a whole run folder: calls at one shape have not the same number of parts"
+        )
+    _need_known(facts.folder, facts.config, [variant for variant, _ in measured if variant != CONTROL])
+    needed = {"batch_size"} | ({"prompt_length", "max_new_tokens"} if facts.kind == "decoder" else set())
+    for shape in {shape for _, shape in measured}:
+        lacking = needed - set(parse_json(shape))
+        if lacking:
+            raise InputError(
+                f"{facts.folder} is not a whole run folder: samples at {shape} lack {', '.join(sorted(lacking))}"
+            )
+    return replicates
+
+
+def _need_known(folder: Path, config: Config, names: Sequence[str]) -> None:
+    """Refuse what was found of a variant that the run's config does not have."""
+    unknown = set(names) - {variant.name for variant in config.variants}
+    if unknown:
+        raise InputError(
+            f"{folder} is not a whole run folder: it holds something of '{min(unknown)}', a variant that its config.toml does not name"
+        )
+
+
+def _resolved_config(path: Path) -> Config:
+    """A run's own config, in which every variant is named."""
+    config = parse_config(parse_toml(path.read_text(encoding="utf-8")), path.name)
+    if not config.variants:
+        raise ValueError(f"{path.name} names no variants")
+    return config
 
 
 def states_of(facts: RunFacts, failed: Mapping[str, str]) -> dict[str, VariantState]:
@@ -130,7 +172,7 @@ def judgement_of(
     inconclusive: Literal["fail", "warn"] = "fail",
 ) -> Judgement:
     """Judge what is known so far; the session asks this at every look, `derive` at the end."""
-    gates = gates or facts.config.gates
+    gates = _of_these_variants(gates or facts.config.gates, facts.config)
     rules = rules_of(gates, facts.kind)
     return judge(
         rules,
@@ -144,20 +186,33 @@ def judgement_of(
     )
 
 
+def _of_these_variants(gates: GatesConfig, config: Config) -> GatesConfig:
+    """The rules, if every variant that they name is the run's."""
+    try:
+        gates.need_known([variant.name for variant in config.variants])
+    except ValueError as error:
+        raise ConfigError(f"the rules do not fit the run {config.workload.name}: {error}") from error
+    return gates
+
+
 def evidence_of(facts: RunFacts, replicates: Sequence[Replicate], rules: Sequence[Rule]) -> list[Evidence]:
-    """All that a run knows of its candidates against its baseline; slices as far as the rules ask for them."""
+    """All that a run knows of its candidates against its baseline; slices as far as the rules ask for them.
+
+    The journal is read anew: while a run is weighed it grows by what the processes of each replicate tell.
+    """
     baseline = facts.config.baseline.name
+    planned = facts.event("plan").get("replicates", LOOKS[-1])
     return [
         *speed_evidence(
             replicates,
             baseline,
             facts.kind,
             latency_limit=facts.config.measure.latency_limit,
-            planned=facts.event("plan").get("replicates", LOOKS[-1]),
+            planned=planned,
         ),
         *facts.quality,
         *slice_evidence(facts.classes, baseline, metrics_in_slices(rules), facts.class_names),
-        *cost_evidence(facts.manifests, facts.events, baseline),
+        *cost_evidence(facts.manifests, read_journal(facts.folder), replicates, baseline, planned=planned),
         *cache_evidence(facts.manifests, replicates, baseline),
     ]
 
@@ -165,7 +220,8 @@ def evidence_of(facts: RunFacts, replicates: Sequence[Replicate], rules: Sequenc
 def plan_facts(facts: RunFacts) -> JudgingPlan:
     """What a further replicate of the run would cost."""
     plan = facts.event("plan")
-    return JudgingPlan(plan.get("seconds_per_replicate", 0.0), plan.get("percentile_seconds", 0.0))
+    names = ("seconds_per_replicate", "percentile_seconds", "max_seconds")
+    return JudgingPlan(**{name: plan.get(name, 0.0) for name in names})
 
 
 def failures_of(facts: RunFacts) -> dict[str, str]:
@@ -179,10 +235,11 @@ def derive(
     """Derive a run's results from its raw files, by its own rules or by `gates`.
 
     Raises:
+        ConfigError: the rules name a variant that the run has not.
         InputError: the folder is no run's, or a file in it is damaged.
     """
     facts = read_facts(folder)
-    replicates = read_replicates(folder)
+    replicates = replicates_of(facts)
     failed = failures_of(facts)
     judgement = judgement_of(facts, replicates, failed, gates=gates, inconclusive=inconclusive)
     states = states_of(facts, failed)
@@ -204,6 +261,8 @@ def derive(
         gates=judgement.gates,
         flips=tuple(_flips(facts)),
         class_recalls=tuple(class_recalls(facts.classes, facts.config.baseline.name, facts.class_names)),
+        confusions=tuple(confusions(facts.classes, facts.class_names)),
+        reliability=tuple(reliability(facts.classes)),
         texts=tuple(side_by_side(facts.generations, facts.config.baseline.name)),
         notices=(
             *(searched.sentences if searched else ()),
@@ -243,19 +302,15 @@ def _flips(facts: RunFacts) -> Iterator[Flip]:
     if reference is None:
         return
     names = facts.class_names
-
-    def named(index: int) -> str:
-        return names[index] if 0 <= index < len(names) else ("" if index < 0 else str(index))
-
     for variant, answers in facts.classes.items():
         changed = np.flatnonzero(answers.predicted != reference.predicted)[:_FLIPS_A_VARIANT]
         for example in changed.tolist():
             yield Flip(
                 variant,
                 example,
-                named(int(answers.labels[example])),
-                named(int(reference.predicted[example])),
-                named(int(answers.predicted[example])),
+                named(int(answers.labels[example]), names),
+                named(int(reference.predicted[example]), names),
+                named(int(answers.predicted[example]), names),
                 answers.texts[example],
             )
 
@@ -263,6 +318,7 @@ def _flips(facts: RunFacts) -> Iterator[Flip]:
 def _notices(facts: RunFacts, judgement: Judgement) -> Iterator[str]:
     prepared = facts.event("prepared")
     yield from prepared.get("notices", [])
+    yield from resumed_sentences(facts.events)
     yield from near_tie_sentences(facts.events)
     yield from growth_sentences(facts.events, facts.config.baseline.name)
     yield from disturbances(list(facts.events_of("replicate")), int(facts.environment.get("cores", 1)))

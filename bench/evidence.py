@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .looks import LOOKS, looks_within, per_look_error
 from .metrics import Conditions, Kind
-from .stats import proportion_bounds, t_bounds, t_quantile, tango_bounds, welch_bounds
+from .stats import bounded_exp, proportion_bounds, t_bounds, t_quantile, tango_bounds, welch_bounds
 
 LEAST_WINDOWS = 2
 """One window of text has no spread."""
@@ -129,7 +129,7 @@ class ReplicateRatios:
         logs = self._t_interval(np.log(self.ratios[:n]), alpha_low, alpha_high)
         control = self.control_interval(alpha_low, alpha_high)
         bias = control.bias if control else 0.0
-        return Interval(math.exp(logs.value), math.exp(logs.low - bias), math.exp(logs.high + bias), n)
+        return Interval(bounded_exp(logs.value), bounded_exp(logs.low - bias), bounded_exp(logs.high + bias), n)
 
     def control_interval(self, alpha_low: float, alpha_high: float) -> ControlInterval | None:
         """The twin's ratio with its bounds; None where it was not weighed."""
@@ -137,7 +137,7 @@ class ReplicateRatios:
         if self.control is None or n == 0 or not _positive(self.control):
             return None
         logs = self._t_interval(np.log(self.control[:n]), alpha_low, alpha_high)
-        return ControlInterval(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), self.control[:n])
+        return ControlInterval(bounded_exp(logs.value), bounded_exp(logs.low), bounded_exp(logs.high), self.control[:n])
 
     def _t_interval(self, values: NDArray[np.float64], alpha_low: float, alpha_high: float) -> Interval:
         errors = (per_look_error(alpha, self.planned) for alpha in (alpha_low, alpha_high))
@@ -170,8 +170,8 @@ class TwoRuns:
         errors = [per_look_error(alpha, min(self.now.planned, self.then.planned)) for alpha in (alpha_low, alpha_high)]
         low, high = welch_bounds(now, then, *errors)
         bias = sum(self._bias(each, alpha_low, alpha_high) for each in (self.now, self.then))
-        ratio = math.exp(now.mean() - then.mean())
-        return Interval(ratio, math.exp(low - bias), math.exp(high + bias), self.looked_at)
+        ratio = bounded_exp(now.mean() - then.mean())
+        return Interval(ratio, bounded_exp(low - bias), bounded_exp(high + bias), self.looked_at)
 
     @property
     def looked_at(self) -> int:
@@ -275,12 +275,15 @@ class Agreement:
     unit: Literal["examples"] = "examples"
     kinds: tuple[Kind, ...] = ("value",)
 
-    def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> Interval | None:
-        """Exact bounds of the share that agrees; agreement is itself a comparison, so it has a value only."""
+    def interval(self, kind: Kind, alpha_low: float, alpha_high: float, copies: float = 1.0) -> Interval | None:
+        """Exact bounds of the share that agrees, as if the examples had come `copies` times.
+
+        Agreement is itself a comparison, so it has a value only.
+        """
         if kind != "value":
             return None
         hits, n = int(self.same.sum()), len(self.same)
-        return Interval(hits / n, *proportion_bounds(hits, n, alpha_low, alpha_high), n)
+        return Interval(hits / n, *proportion_bounds(copies * hits, copies * n, alpha_low, alpha_high), n)
 
 
 @dataclass(frozen=True)
@@ -306,7 +309,7 @@ class Perplexity:
             return None
         nll = self.candidate_nll - (self.baseline_nll if kind == "ratio" else 0.0)
         found = _ratio_interval(nll, self.tokens, alpha_low, alpha_high)
-        return Interval(math.exp(found.value), math.exp(found.low), math.exp(found.high), found.n)
+        return Interval(bounded_exp(found.value), bounded_exp(found.low), bounded_exp(found.high), found.n)
 
 
 @dataclass(frozen=True)
@@ -358,7 +361,7 @@ def _ratio_interval(
 
 @dataclass(frozen=True)
 class Exact:
-    """A number that is known without error: a size, a count."""
+    """A number without an interval: a size or a count, or what was timed once; `known` says which, in words."""
 
     variant: str
     metric: str
@@ -367,6 +370,7 @@ class Exact:
     candidate: float
     unit: Literal[""] = ""
     kinds: tuple[Kind, ...] = ("ratio", "difference", "value")
+    known: str = "exact"
 
     def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> Interval | None:
         """The number itself as both bounds."""

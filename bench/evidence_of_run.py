@@ -1,5 +1,6 @@
 """What a run's samples, predictions and files say of each candidate against the baseline, as evidence for the judge."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -61,29 +62,57 @@ def _whole(values: Sequence[float | None]) -> tuple[float, ...]:
 
 
 def cost_evidence(
-    manifests: Mapping[str, Manifest], events: Sequence[Mapping[str, Any]], baseline: str
+    manifests: Mapping[str, Manifest],
+    events: Sequence[Mapping[str, Any]],
+    replicates: Sequence[Replicate],
+    baseline: str,
+    *,
+    planned: int = LOOKS[-1],
 ) -> Iterator[Evidence]:
-    """Sizes, which are exact, and peak memory, a value a replicate."""
-    reference = manifests.get(baseline)
+    """Sizes and build times; and what every process tells anew, a value a replicate: peak memory, load time, first calls."""
     for variant, manifest in manifests.items():
-        if variant == baseline or reference is None:
-            continue
-        yield Exact(variant, "artifact_bytes", {}, float(reference.bytes), float(manifest.bytes))
-        yield Exact(variant, "parameters", {}, float(reference.parameters), float(manifest.parameters))
-    peaks = worker_facts(events, "peak_bytes")
-    loads = worker_facts(events, "load_ms")
-    for metric, table in (("peak_memory", peaks), ("load_time", loads)):
-        for variant, values in table.items():
-            common = sorted(set(values) & set(table.get(baseline, {})))
-            if variant in (baseline, CONTROL) or not common:
-                continue
-            yield ReplicateRatios(
-                variant,
-                metric,
-                {},
-                candidate=tuple(values[number] for number in common),
-                baseline=tuple(table[baseline][number] for number in common),
-            )
+        if variant != baseline and baseline in manifests:
+            yield from artifact_evidence(variant, manifests[baseline], manifest)
+    tables = [
+        ("peak_memory", "{}", worker_facts(events, "peak_bytes")),
+        ("load_time", "{}", worker_facts(events, "load_ms")),
+    ]
+    tables += [("first_call", shape, table) for shape, table in _first_calls(replicates).items()]
+    for metric, shape, table in tables:
+        for variant in (name for name in table if name not in (baseline, CONTROL)):
+            common = sorted(table[variant].keys() & table.get(baseline, {}).keys())
+            if common:
+                ours, theirs = (tuple(table[name][number] for number in common) for name in (variant, baseline))
+                yield ReplicateRatios(variant, metric, json.loads(shape), ours, theirs, planned=planned)
+
+
+def artifact_evidence(variant: str, reference: Manifest, manifest: Manifest) -> Iterator[Exact]:
+    """What two manifests say: bytes, parameters, and the build times where both were built."""
+    yield Exact(variant, "artifact_bytes", {}, float(reference.bytes), float(manifest.bytes))
+    yield Exact(variant, "parameters", {}, float(reference.parameters), float(manifest.parameters))
+    if was_built(reference) and was_built(manifest):
+        yield Exact(
+            variant,
+            "build_time",
+            {},
+            reference.build_seconds,
+            manifest.build_seconds,
+            known="one build each, timed once",
+        )
+
+
+def was_built(manifest: Manifest) -> bool:
+    """Whether a variant was built from the model; an existing artifact was only taken and checked."""
+    return "artifact" not in manifest.recipe
+
+
+def _first_calls(replicates: Sequence[Replicate]) -> dict[str, dict[str, dict[int, float]]]:
+    """Milliseconds of first calls by shape, variant and replicate number."""
+    tables: dict[str, dict[str, dict[int, float]]] = {}
+    for replicate in replicates:
+        for (variant, shape), milliseconds in replicate.first.items():
+            tables.setdefault(shape, {}).setdefault(variant, {})[replicate.number] = milliseconds
+    return tables
 
 
 def worker_facts(events: Sequence[Mapping[str, Any]], fact: str) -> dict[str, dict[int, float]]:

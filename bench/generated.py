@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .generation_quality import Tokens, exact, first_divergence, of_references, of_tokens
-from .predictions import read_tables, write_tables
+from .predictions import read_each, texts_of, write_tables
 from .quality import Estimate
 from .results import GeneratedText
 
@@ -82,19 +83,25 @@ def read_generations(run_folder: Path) -> dict[str, Generations]:
     Raises:
         InputError: the file is damaged.
     """
-    found = {}
-    for name, table in read_tables(run_folder / FILE, "tokens"):
-        references = table["reference"].to_pylist()
-        found[name] = Generations(
-            prompts=tuple(table["prompt"].to_pylist()),
-            references=() if None in references else tuple(references),
-            tokens=tuple(np.array(each, dtype=np.int64) for each in table["tokens"].to_pylist()),
-            margins=tuple(np.array(each, dtype=np.float32) for each in table["margins"].to_pylist()),
-            texts=tuple(table["text"].to_pylist()),
-            most=int(table["max_new_tokens"][0].as_py()),
-            greedy=bool(table["greedy"][0].as_py()),
-        )
-    return found
+    return read_each(run_folder / FILE, "tokens", _generations)
+
+
+def _generations(table: Any) -> Generations:
+    references = table["reference"]
+    answers = Generations(
+        prompts=texts_of(table["prompt"]),
+        references=() if references.null_count else texts_of(references),
+        tokens=tuple(np.array(each, dtype=np.int64) for each in table["tokens"].to_pylist()),
+        margins=tuple(np.array(each, dtype=np.float32) for each in table["margins"].to_pylist()),
+        texts=texts_of(table["text"]),
+        most=int(table["max_new_tokens"][0].as_py()),
+        greedy=bool(table["greedy"][0].as_py()),
+    )
+    if answers.most < 1 or not all(tokens.ndim == 1 and len(tokens) for tokens in answers.tokens):
+        raise ValueError("an answer has no tokens")
+    if [each.shape for each in answers.margins] != [each.shape for each in answers.tokens]:
+        raise ValueError("an answer has not a margin for every token")
+    return answers
 
 
 def side_by_side(answers: Mapping[str, Generations], baseline: str) -> Iterator[GeneratedText]:

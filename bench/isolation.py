@@ -6,16 +6,15 @@ the same loop. A replicate of processes is a fresh set of them; one within this 
 
 import contextlib
 import gc
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from ..optimize.errors import InputError, WeighbridgeError, WorkerError, first_line
+from ..optimize.files import work_folder
 from .checks import call_length
 from .child import Child
 from .counters import affinity, changes, counters
@@ -66,8 +65,7 @@ class Processes:
         """Take replicates until the judge has decided at a look, or all are done; raises WorkerError as `call_ms` does."""
         baseline, candidate = (Contender(name, function=found) for name, found in self.functions.items())
         twin = Contender(CONTROL, function=baseline.function)
-        with tempfile.TemporaryDirectory(prefix="weighbridge-") as temporary:
-            folder = Path(temporary)
+        with work_folder() as folder:
             setting = Setting(None, folder, ((baseline, twin, candidate),), threads=self.threads, seed=seed)
             weighed = weigh(
                 setting,

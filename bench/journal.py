@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..optimize.errors import InputError
+from ..optimize.plain_data import parse_json
 
 JOURNAL = "journal.jsonl"
 
@@ -19,7 +20,7 @@ class Journal:
     def write(self, event: str, **facts: Any) -> None:
         """Append one event and have it on the disk before returning."""
         line = json.dumps({"event": event, **facts}, ensure_ascii=False) + "\n"
-        with self._path.open("a", encoding="utf-8") as stream:
+        with self._path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
@@ -33,8 +34,8 @@ def read_journal(run_folder: Path, name: str = JOURNAL) -> list[dict[str, Any]]:
     """
     path = run_folder / name
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    except OSError as error:
         raise InputError(
             f"{run_folder} is not a run folder: its {name} cannot be read ({error}). "
             "Give a folder that `weighbridge run` wrote."
@@ -42,8 +43,16 @@ def read_journal(run_folder: Path, name: str = JOURNAL) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:
-            events.append(json.loads(line))
+            events.append(parse_json(line.decode("utf-8")))
         except ValueError as error:
             if number < len(lines):
                 raise InputError(f"{path}: line {number} is not JSON ({error}); the run folder is damaged") from error
     return events
+
+
+def mend_journal(run_folder: Path, name: str = JOURNAL) -> None:
+    """Take out a last line that was cut short, so that the next one does not join it."""
+    path = run_folder / name
+    whole = path.read_bytes().rfind(b"\n") + 1
+    with path.open("rb+") as stream:
+        stream.truncate(whole)

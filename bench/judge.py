@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from .deciding import JudgingPlan
 from .evidence import Evidence, Incomparable, Interval, ReplicateRatios
-from .metrics import METRICS, Kind
+from .metrics import METRICS, OF_PROCESSES, Kind
 from .results import Comparison, Control, Gate, Status, Verdict
 from .rules import Rule
-from .sentences import lack_sentence, not_evaluated_sentence, sentence
+from .sentences import baseline_sentence, lack_sentence, not_evaluated_sentence, sentence
 
 IMPLAUSIBLE_SPEED = 30.0
 """A candidate faster (or smaller) than this factor is flagged: more likely broken than good."""
@@ -30,15 +31,6 @@ class VariantState:
 
     status: Status
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class JudgingPlan:
-    """What a further replicate would cost, for saying what it would take to decide."""
-
-    seconds_per_replicate: float = 0.0
-    percentile_seconds: float = 0.0
-    """Sampling of a run that would take enough calls for every percentile that its rules name."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +101,7 @@ def judge(
         comparisons=tuple(comparisons),
         control=tuple(_controls(usable, rules, errors)),
         exit_code=_exit_code(gates, rules, states, required, inconclusive),
-        decided=_decided(gates, rules, comparisons),
+        decided=_decided(gates, comparisons),
     )
 
 
@@ -138,7 +130,7 @@ def _gates(
         for piece in pieces:
             yield _gate(rule, piece, words, rules, errors)
         if not pieces:
-            yield _not_evaluated(rule, variant, states[variant], evidence)
+            yield _not_evaluated(rule, variant, states[variant], evidence, words.baseline)
 
 
 def _gate(rule: Rule, piece: Evidence, words: _Words, rules: Sequence[Rule], errors: _Errors) -> Gate:
@@ -149,7 +141,7 @@ def _gate(rule: Rule, piece: Evidence, words: _Words, rules: Sequence[Rule], err
         lacking: Verdict = "inconclusive" if isinstance(piece, Incomparable) else "not_evaluated"
         return Gate(rule.metric, rule.compare, {rule.bound: rule.limit}, piece.variant, piece.conditions, lacking, why)
     verdict = verdict_of(rule, interval)
-    text = sentence(rule, piece, interval, verdict, words.reference, words.plan.seconds_per_replicate, (low, high))
+    text = sentence(rule, piece, interval, verdict, words.reference, words.plan, (low, high))
     return Gate(
         rule.metric,
         rule.compare,
@@ -162,9 +154,11 @@ def _gate(rule: Rule, piece: Evidence, words: _Words, rules: Sequence[Rule], err
     )
 
 
-def _not_evaluated(rule: Rule, variant: str, state: VariantState, evidence: Sequence[Evidence]) -> Gate:
+def _not_evaluated(rule: Rule, variant: str, state: VariantState, evidence: Sequence[Evidence], baseline: str) -> Gate:
     shapes = [each.conditions for each in evidence if each.metric == rule.metric and each.variant == variant]
     words = not_evaluated_sentence(rule, variant, state.status, state.reason, shapes)
+    if variant == baseline and state.status == "ok":
+        words = baseline_sentence(rule, baseline)
     conditions = rule.conditions if rule.slice is None else {"slice": rule.slice, **rule.conditions}
     return Gate(rule.metric, rule.compare, {rule.bound: rule.limit}, variant, conditions, "not_evaluated", words)
 
@@ -219,11 +213,14 @@ def _suspicious(rule: Rule, interval: Interval) -> bool:
     return rule.metric == "accuracy" and rule.compare == "difference" and interval.low > IMPLAUSIBLE_ACCURACY
 
 
-def _decided(gates: Sequence[Gate], rules: Sequence[Rule], comparisons: Sequence[Comparison]) -> bool:
+def _decided(gates: Sequence[Gate], comparisons: Sequence[Comparison]) -> bool:
     """Whether further replicates can change nothing: only what replicates measure is waited for."""
     timed = [gate for gate in gates if METRICS[gate.metric].family in ("speed", "generation")]
-    if any(rule.metric == gate.metric for rule in rules for gate in timed):
-        return all(gate.verdict != "inconclusive" for gate in timed)
+    told_anew = [gate for gate in gates if gate.metric in OF_PROCESSES]
+    if any(gate.verdict == "inconclusive" for gate in (*timed, *told_anew)):
+        return False
+    if timed:
+        return True
     whole = (each for each in comparisons if each.per_replicate and "past_length" not in each.conditions)
     shown = [each for each in whole if each.metric in ("latency_p50", "tpot")]
     return all((each.high - each.low) / 2 <= PRECISE_ENOUGH * each.value for each in shown)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..optimize.variant import Manifest
-from .evidence_of_run import worker_facts
+from .evidence_of_run import was_built, worker_facts
 from .metrics import METRICS, Conditions
 from .results import Measurement
 from .samples import CONTROL, Replicate
@@ -67,7 +67,8 @@ def cost_measurements(
     for variant, manifest in manifests.items():
         for name, value in (("artifact_bytes", manifest.bytes), ("parameters", manifest.parameters)):
             yield Measurement(variant, name, METRICS[name].unit, {}, float(value), n=1)
-        yield Measurement(variant, "build_time", METRICS["build_time"].unit, {}, manifest.build_seconds, n=1)
+        if was_built(manifest):
+            yield Measurement(variant, "build_time", METRICS["build_time"].unit, {}, manifest.build_seconds, n=1)
     for name, fact in (("load_time", "load_ms"), ("peak_memory", "peak_bytes")):
         for variant, values in worker_facts(events, fact).items():
             if variant != CONTROL:

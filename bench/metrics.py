@@ -5,7 +5,7 @@ A new gateable metric is one entry here; what measures it gives its samples unde
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..optimize.errors import ConfigError, one_of
 Direction = Literal["lower", "higher"]
 Family = Literal["speed", "generation", "quality", "cost"]
 Kind = Literal["value", "ratio", "difference"]
+ModelKind = Literal["classifier", "decoder"]
 Conditions = Mapping[str, int | float | str]
 
 SHAPE_KEYS = (
@@ -30,7 +31,8 @@ SHAPE_KEYS = (
     "slice",
 )
 """Every key that a flat `conditions` map may hold."""
-
+KINDS: tuple[Kind, ...] = ("value", "ratio", "difference")
+"""All ways to compare."""
 
 _MEDIAN = 50
 _PARTS = 4
@@ -54,6 +56,8 @@ class Metric:
         percentile: for a percentile, which; below its least number of samples it is not a number.
         by_round: a median, whose ratio is taken round by round, so that what changes from round to round cancels.
         measured: False where this release does not measure it yet.
+        kinds: how it can be compared, and so what a rule may ask; what is itself a comparison has a value only.
+        of: the kind of model that alone has it; None where every kind has.
     """
 
     name: str
@@ -65,6 +69,8 @@ class Metric:
     percentile: float | None = None
     by_round: bool = False
     measured: bool = True
+    kinds: tuple[Kind, ...] = KINDS
+    of: ModelKind | None = None
 
 
 def _percentile(name: str, percentile: float, formula: str) -> Metric:
@@ -72,7 +78,9 @@ def _percentile(name: str, percentile: float, formula: str) -> Metric:
         del conditions
         return float(np.percentile(calls.sum(axis=1), percentile))
 
-    return Metric(name, "ms", "lower", formula, "speed", of_calls, percentile, by_round=percentile == _MEDIAN)
+    return Metric(
+        name, "ms", "lower", formula, "speed", of_calls, percentile, by_round=percentile == _MEDIAN, of="classifier"
+    )
 
 
 def _generation(
@@ -82,11 +90,15 @@ def _generation(
     unit: str = "ms",
     direction: Direction = "lower",
 ) -> Metric:
-    return Metric(name, unit, direction, formula, "generation", of_calls, by_round=unit == "ms")
+    return Metric(name, unit, direction, formula, "generation", of_calls, by_round=unit == "ms", of="decoder")
 
 
-def _quality(name: str, formula: str, direction: Direction = "higher", *, measured: bool = False) -> Metric:
-    return Metric(name, "1", direction, formula, "quality", measured=measured)
+def _quality(name: str, formula: str, direction: Direction = "higher", kinds: tuple[Kind, ...] = KINDS) -> Metric:
+    return Metric(name, "1", direction, formula, "quality", kinds=kinds, of="classifier")
+
+
+def _text(name: str, formula: str, direction: Direction = "higher", kinds: tuple[Kind, ...] = KINDS) -> Metric:
+    return replace(_quality(name, formula, direction, kinds), of="decoder")
 
 
 def _mean_seconds(calls: Calls) -> float:
@@ -138,6 +150,7 @@ _ALL = (
         "mean of the timed calls of the model (tensors in, tensors out)",
         "speed",
         lambda calls, _: float(calls.sum(axis=1).mean()),
+        of="classifier",
     ),
     _percentile("latency_p50", 50, "median of the timed calls"),
     _percentile("latency_p90", 90, "90th percentile of the timed calls; needs n >= 64"),
@@ -150,6 +163,7 @@ _ALL = (
         "median of the call plus tokenization or preprocessing",
         "speed",
         measured=False,
+        of="classifier",
     ),
     Metric(
         "throughput",
@@ -158,6 +172,7 @@ _ALL = (
         "batch_size x concurrency / latency_mean, callers never idle; at batch_size best: the highest of the batch sizes",
         "speed",
         _throughput,
+        of="classifier",
     ),
     Metric(
         "sustained_rate",
@@ -165,10 +180,13 @@ _ALL = (
         "higher",
         "highest of measure.rates at which the percentile of measure.latency_limit is within it; 0 where at none",
         "speed",
+        of="classifier",
     ),
     Metric("load_time", "ms", "lower", "opening the artifact in a fresh process; median over processes", "cost"),
     Metric("first_call", "ms", "lower", "the first call after opening; median over processes", "cost"),
-    Metric("build_time", "s", "lower", "wall time of the build, when it was built", "cost"),
+    Metric(
+        "build_time", "s", "lower", "wall time of the build, when it was built; an existing artifact has none", "cost"
+    ),
     _generation(
         "ttft",
         "time to first token: request start to the first output token; median over requests",
@@ -207,89 +225,76 @@ _ALL = (
         "requests/s",
         "higher",
     ),
-    _quality(
+    _text(
         "perplexity",
         "exp of the mean negative log-likelihood per scored token, over all windows",
         "lower",
-        measured=True,
+        kinds=("value", "ratio"),
     ),
-    _quality(
+    _text(
         "bits_per_byte",
         "negative log2-likelihood of all scored tokens / UTF-8 bytes of the text they stand for",
         "lower",
-        measured=True,
     ),
-    _quality(
+    _text(
         "token_agreement",
         "share of an answer's positions with the baseline's token, those after the first divergence too; mean over prompts",
-        measured=True,
+        kinds=("value",),
     ),
-    _quality(
+    _text(
         "first_divergence",
         "index of the first token that differs from the baseline's, max_new_tokens where none does; mean over prompts",
-        measured=True,
+        kinds=("value",),
     ),
-    _quality(
+    _text(
         "kl_divergence",
         "KL(baseline || candidate) of the next token, nats, given the same text before it; mean over places of the scored windows",
         "lower",
-        measured=True,
+        kinds=("value",),
     ),
-    _quality("bleu", "corpus BLEU against the references, 0 to 100 (sacrebleu's defaults)", measured=True),
-    _quality("rouge1", "ROUGE-1 F-measure against the reference, without stemming; mean over prompts", measured=True),
-    _quality("rouge2", "ROUGE-2 F-measure against the reference, without stemming; mean over prompts", measured=True),
-    _quality("rougeL", "ROUGE-L F-measure against the reference, without stemming; mean over prompts", measured=True),
-    _quality(
-        "exact_match",
-        "share of answers equal to the reference, white space at both ends left out",
-        measured=True,
-    ),
-    _quality(
-        "repetition",
-        "share of an answer's 4-grams of tokens that it has already used; mean over prompts",
-        "lower",
-        measured=True,
-    ),
-    _quality("distinct_1", "different tokens / tokens of an answer; mean over prompts", measured=True),
-    _quality("distinct_2", "different pairs of tokens / pairs of an answer; mean over prompts", measured=True),
-    _quality("accuracy", "share of examples whose highest score is the label's", measured=True),
-    _quality("balanced_accuracy", "mean of the recalls of the classes that occur among the labels", measured=True),
+    _text("bleu", "corpus BLEU against the references, 0 to 100 (sacrebleu's defaults)"),
+    _text("rouge1", "ROUGE-1 F-measure against the reference, without stemming; mean over prompts"),
+    _text("rouge2", "ROUGE-2 F-measure against the reference, without stemming; mean over prompts"),
+    _text("rougeL", "ROUGE-L F-measure against the reference, without stemming; mean over prompts"),
+    _text("exact_match", "share of answers equal to the reference, white space at both ends left out"),
+    _text("repetition", "share of an answer's 4-grams of tokens that it has already used; mean over prompts", "lower"),
+    _text("distinct_1", "different tokens / tokens of an answer; mean over prompts"),
+    _text("distinct_2", "different pairs of tokens / pairs of an answer; mean over prompts"),
+    _quality("accuracy", "share of examples whose highest score is the label's"),
+    _quality("balanced_accuracy", "mean of the recalls of the classes that occur among the labels"),
     _quality(
         "precision_macro",
         "mean of the precisions of the classes that occur among the labels; 0 for one that is never predicted",
-        measured=True,
     ),
-    _quality("recall_macro", "mean of the recalls of the classes that occur among the labels", measured=True),
-    _quality("f1_macro", "mean of the F1 scores of the classes that occur among the labels", measured=True),
-    _quality("f1_weighted", "mean of the F1 scores of the classes, weighted by their support", measured=True),
+    _quality("recall_macro", "mean of the recalls of the classes that occur among the labels"),
+    _quality("f1_macro", "mean of the F1 scores of the classes that occur among the labels"),
+    _quality("f1_weighted", "mean of the F1 scores of the classes, weighted by their support"),
     _quality(
         "roc_auc",
         "area under the ROC curve: of class 1 for two classes, else the mean of one against the rest over the classes that "
         "occur among the labels",
-        measured=True,
     ),
-    _quality("log_loss", "mean negative log of the label's probability, nats", "lower", measured=True),
+    _quality("log_loss", "mean negative log of the label's probability, nats", "lower"),
     _quality(
         "brier",
         "mean squared distance of the probabilities from the label's indicator; half of it for two classes",
         "lower",
-        measured=True,
     ),
     _quality(
         "expected_calibration_error",
         "absolute difference of mean confidence and accuracy, averaged by examples over 15 equal-width bins of the highest probability",
         "lower",
-        measured=True,
     ),
     _quality(
         "mse",
         "mean over examples and classes of the squared distance of the probability from the label's indicator",
         "lower",
-        measured=True,
     ),
-    _quality("rmse", "root of the mse", "lower", measured=True),
-    _quality("worst_class_recall", "lowest recall of any class that occurs among the labels", measured=True),
-    _quality("agreement", "share of examples with the baseline's prediction", measured=True),
+    _quality("rmse", "root of the mse", "lower"),
+    _quality(
+        "worst_class_recall", "lowest recall of any class that occurs among the labels", kinds=("value", "difference")
+    ),
+    _quality("agreement", "share of examples with the baseline's prediction", kinds=("value",)),
     Metric("artifact_bytes", "bytes", "lower", "bytes of the artifact's files", "cost"),
     Metric("parameters", "1", "lower", "numbers among the artifact's weights", "cost"),
     Metric(
@@ -298,6 +303,7 @@ _ALL = (
         "lower",
         "2 x layers x key/value heads x head size x bytes of a number x batch_size x (prompt_length + n_out - 1)",
         "cost",
+        of="decoder",
     ),
     Metric(
         "peak_memory", "bytes", "lower", "peak resident memory of the worker process; median over processes", "cost"
@@ -325,6 +331,8 @@ SHARES = frozenset(
     }
 )
 """Metrics that are shares between 0 and 1: shown in percent, their differences in points."""
+OF_PROCESSES = frozenset({"load_time", "first_call", "peak_memory"})
+"""Costs that every fresh process tells anew, so that more replicates tell more of them."""
 
 
 def metric(name: str) -> Metric:

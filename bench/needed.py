@@ -20,26 +20,13 @@ from .rules import Rule
 
 CHANGED_SHARE = 0.02
 POWER = 0.8
+_LEAST_ROOM = 1e-9
+"""With less between no change and the limit no number of examples is told: it would have twenty digits."""
 _BEYOND = 0.02
 """A value rule is to pass a model that is better than its limit by so much, or half way to 1 where that is nearer."""
 _OVER_CLASSES = frozenset({"balanced_accuracy", "recall_macro", "precision_macro", "f1_macro", "roc_auc"})
-_OF_GENERATORS = frozenset(
-    {
-        "perplexity",
-        "bits_per_byte",
-        "kl_divergence",
-        "bleu",
-        "rouge1",
-        "rouge2",
-        "rougeL",
-        "token_agreement",
-        "first_divergence",
-        "repetition",
-        "distinct_1",
-        "distinct_2",
-    }
-)
-"""How far a changed answer moves these is not known before; of exact_match it is."""
+_COUNTED_TEXTS = frozenset({"exact_match"})
+"""Of generators' quality only these are known before as far as a changed answer moves them."""
 _SHOWN = 5
 
 
@@ -82,8 +69,9 @@ def examples_judged(
 
 
 def is_counted(rule: Rule) -> bool:
-    """Whether the rule is one of a classifier's quality, whose need of examples is known."""
-    return METRICS[rule.metric].family == "quality" and rule.metric not in _OF_GENERATORS
+    """Whether the rule is one of quality whose need of examples is known: of a classifier's, or of exact answers."""
+    found = METRICS[rule.metric]
+    return found.family == "quality" and (found.of == "classifier" or rule.metric in _COUNTED_TEXTS)
 
 
 def examples_needed(rule: Rule, alpha: float, examples: Examples | None = None) -> int | None:
@@ -97,7 +85,7 @@ def examples_needed(rule: Rule, alpha: float, examples: Examples | None = None) 
         examples: the data's classes, where they are known; equal classes are assumed before.
     """
     room = _room(rule)
-    if room is None or room <= 0:
+    if room is None or room < _LEAST_ROOM:
         return None
     if rule.metric == "worst_class_recall":
         alpha /= 2

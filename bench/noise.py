@@ -6,7 +6,6 @@ how wide an interval is for a given time, which slowdown that time finds, and ho
 """
 
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ..optimize.errors import UnavailableError, WorkerError
+from ..optimize.files import work_folder
 from .building import Built
 from .checks import check_all
 from .config import Config, MeasureConfig, parse_config
@@ -131,8 +131,7 @@ def measure(seconds: float, reporter: Reporter) -> Noise:
         UnavailableError: ONNX Runtime cannot be used here.
         WorkerError: a process of the model failed.
     """
-    with tempfile.TemporaryDirectory(prefix="weighbridge-noise-") as name:
-        folder = Path(name)
+    with work_folder() as folder:
         write_probe(folder / f"{_NAME}.onnx")
         config = _config(folder / f"{_NAME}.onnx")
         options = Options(base=folder)

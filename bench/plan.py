@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..optimize.plain_data import checked
 from .looks import LOOKS
 from .metrics import Conditions
 from .samples import Replicate, key_of
@@ -53,15 +54,18 @@ class Plan:
     """Where a rule's percentile needs more timed calls a replicate than the budget buys: how many, and the seconds in all."""
 
     def facts(self) -> dict[str, object]:
-        """What the journal keeps of it."""
-        return {
-            "seconds_per_replicate": self.seconds_per_replicate,
-            "replicates": self.replicates,
-            "max_seconds": self.max_seconds,
-            "percentile_seconds": self.percentile_seconds,
-            "rounds": {shape.key: shape.rounds for shape in self.shapes},
-            "sentence": self.sentence(),
-        }
+        """What the journal keeps of it: all that it is, and how it reads."""
+        shapes = [{**vars(shape), "conditions": dict(shape.conditions)} for shape in self.shapes]
+        return {**vars(self), "shapes": shapes, "sentence": self.sentence()}
+
+    @staticmethod
+    def of_facts(facts: Mapping[str, object]) -> "Plan":
+        """The plan that the journal keeps.
+
+        Raises:
+            ValueError: it is none; the text says where.
+        """
+        return checked(Plan, facts)
 
     def sentence(self) -> str:
         """What will be done, in words."""

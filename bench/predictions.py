@@ -1,6 +1,6 @@
 """What every variant answered on the same examples: written once, the ground of all quality metrics."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -94,20 +94,27 @@ def predicted_classes(scores: NDArray[np.float32]) -> NDArray[np.int64]:
 
 def write_class_predictions(run_folder: Path, answers: dict[str, ClassPredictions]) -> None:
     """Write the answers of every variant, one row an example and variant."""
+    import pyarrow
+
+    def lists(scores: NDArray[np.float32]) -> Any:
+        return pyarrow.ListArray.from_arrays(
+            np.arange(len(scores) + 1, dtype=np.int32) * scores.shape[1], scores.ravel()
+        )
+
     write_tables(
         run_folder / FILE,
-        [
+        (
             {
                 "variant": [name] * len(each.labels),
-                "example": list(range(len(each.labels))),
-                "label": each.labels.tolist(),
-                "prediction": each.predicted.tolist(),
-                "scores": list(each.scores),
+                "example": np.arange(len(each.labels)),
+                "label": each.labels,
+                "prediction": each.predicted,
+                "scores": lists(each.scores),
                 "text": list(each.texts),
                 **{f"{_SLICE}{column}": list(values) for column, values in each.slices.items()},
             }
             for name, each in answers.items()
-        ],
+        ),
     )
 
 
@@ -115,17 +122,17 @@ def write_window_scores(run_folder: Path, scores: dict[str, WindowScores]) -> No
     """Write the window scores of every variant, one row a window and variant."""
     write_tables(
         run_folder / FILE,
-        [
+        (
             {
                 "variant": [name] * len(each.nll),
-                "example": list(range(len(each.nll))),
-                "nll": each.nll.tolist(),
-                "tokens": each.tokens.tolist(),
-                "bytes": [None] * len(each.nll) if each.bytes is None else each.bytes.tolist(),
+                "example": np.arange(len(each.nll)),
+                "nll": each.nll,
+                "tokens": each.tokens,
+                "bytes": [None] * len(each.nll) if each.bytes is None else each.bytes,
                 "divergences": [None] * len(each.nll) if each.divergences is None else list(each.divergences),
             }
             for name, each in scores.items()
-        ],
+        ),
     )
 
 
@@ -135,20 +142,33 @@ def read_class_predictions(run_folder: Path) -> dict[str, ClassPredictions]:
     Raises:
         InputError: the file is damaged.
     """
-    return {
-        name: ClassPredictions(
-            labels=np.array(table["label"].to_pylist(), dtype=np.int64),
-            predicted=np.array(table["prediction"].to_pylist(), dtype=np.int64),
-            scores=np.stack(table["scores"].to_numpy(zero_copy_only=False)).astype(np.float32),
-            texts=tuple(table["text"].to_pylist()),
-            slices={
-                column.removeprefix(_SLICE): tuple(table[column].to_pylist())
-                for column in table.column_names
-                if column.startswith(_SLICE)
-            },
+    found = read_each(run_folder / FILE, "label", _class_predictions)
+    kept = list(found.values())
+    if any(each.slices != kept[0].slices or not np.array_equal(each.labels, kept[0].labels) for each in kept):
+        raise InputError(
+            f"{run_folder / FILE} cannot be read as predictions (the variants did not answer the same examples); the run folder "
+            "is damaged"
         )
-        for name, table in read_tables(run_folder / FILE, "label")
-    }
+    return found
+
+
+def _class_predictions(table: Any) -> ClassPredictions:
+    answers = ClassPredictions(
+        labels=np.array(table["label"].to_pylist(), dtype=np.int64),
+        predicted=np.array(table["prediction"].to_pylist(), dtype=np.int64),
+        scores=np.stack(table["scores"].to_numpy(zero_copy_only=False)).astype(np.float32),
+        texts=texts_of(table["text"]),
+        slices={
+            column.removeprefix(_SLICE): texts_of(table[column])
+            for column in table.column_names
+            if column.startswith(_SLICE)
+        },
+    )
+    classes = max(2, *answers.scores.shape[1:])
+    for what, found, least in (("label", answers.labels, -1), ("prediction", answers.predicted, 0)):
+        if found.min() < least or found.max() >= classes:
+            raise ValueError(f"a {what} is none of the {classes} classes that there are scores for")
+    return answers
 
 
 def read_window_scores(run_folder: Path) -> dict[str, WindowScores]:
@@ -157,17 +177,26 @@ def read_window_scores(run_folder: Path) -> dict[str, WindowScores]:
     Raises:
         InputError: the file is damaged.
     """
-    return {
-        name: WindowScores(
-            nll=table["nll"].to_numpy().astype(np.float64),
-            tokens=table["tokens"].to_numpy().astype(np.float64),
-            bytes=_where_known(table, "bytes", lambda values: np.array(values, dtype=np.float64)),
-            divergences=_where_known(
-                table, "divergences", lambda lists: tuple(np.array(each, dtype=np.float64) for each in lists)
-            ),
-        )
-        for name, table in read_tables(run_folder / FILE, "nll")
-    }
+    return read_each(run_folder / FILE, "nll", _window_scores)
+
+
+def _window_scores(table: Any) -> WindowScores:
+    scores = WindowScores(
+        nll=table["nll"].to_numpy().astype(np.float64),
+        tokens=table["tokens"].to_numpy().astype(np.float64),
+        bytes=_where_known(table, "bytes", lambda values: np.array(values, dtype=np.float64)),
+        divergences=_where_known(
+            table, "divergences", lambda lists: tuple(np.array(each, dtype=np.float64) for each in lists)
+        ),
+    )
+    if any(each.ndim != 1 for each in (scores.nll, scores.tokens, *(scores.divergences or ()))):
+        raise ValueError("a column holds lists, or none, where the other is meant")
+    counts = [scores.tokens, *([] if scores.bytes is None else [scores.bytes])]
+    if not all(np.isfinite(each).all() for each in (scores.nll, *counts, *(scores.divergences or ()))):
+        raise ValueError("a likelihood or count is not a finite number")
+    if any(each.min() <= 0 for each in counts):
+        raise ValueError("a window has no tokens or no bytes")
+    return scores
 
 
 def _where_known(table: Any, column: str, made: Callable[[list[Any]], _Made]) -> _Made | None:
@@ -176,35 +205,53 @@ def _where_known(table: Any, column: str, made: Callable[[list[Any]], _Made]) ->
     return None if None in values else made(values)
 
 
-def write_tables(path: Path, parts: list[dict[str, list[Any]]]) -> None:
-    """Write the columns of each variant one below the other; nothing where there are none."""
+def write_tables(path: Path, parts: Iterable[Mapping[str, Any]]) -> None:
+    """Write the columns of each variant one below the other; nothing where there are none.
+
+    Parts are taken one by one, so that as Python objects only one variant's rows are in memory.
+    """
     import pyarrow
     import pyarrow.parquet
 
-    if not parts:
+    tables = [pyarrow.table(dict(part)) for part in parts]
+    if not tables:
         return
-    whole = pyarrow.concat_tables([pyarrow.table(part) for part in parts], promote_options="permissive")
+    whole = pyarrow.concat_tables(tables, promote_options="permissive")
     with replacing(path) as partial:
-        pyarrow.parquet.write_table(whole, partial)
+        pyarrow.parquet.write_table(whole, partial, write_page_checksum=True)
 
 
-def read_tables(path: Path, needed: str) -> list[tuple[str, Any]]:
-    """The rows of each variant as an Arrow table, in the order of the file; none without a file or where `needed` is no column.
+def read_each(path: Path, needed: str, made: Callable[[Any], _Made]) -> dict[str, _Made]:
+    """What is made of the rows of each variant, an Arrow table; nothing without a file or where `needed` is no column of it.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is damaged (each page has a checksum), lacks a column, or `made` finds a value that cannot be.
     """
     import pyarrow
     import pyarrow.compute
     import pyarrow.parquet
 
     if not path.is_file():
-        return []
+        return {}
     try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
+        table = pyarrow.parquet.read_table(path, page_checksum_verification=True)
+        if needed not in table.column_names:
+            return {}
+        names = dict.fromkeys(texts_of(table["variant"]))
+        rows = {name: table.filter(pyarrow.compute.equal(table["variant"], name)) for name in names}
+        found = {name: made(each) for name, each in rows.items()}
+    except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path} cannot be read as predictions ({error}); the run folder is damaged") from error
-    if needed not in table.column_names:
-        return []
-    names = list(dict.fromkeys(table["variant"].to_pylist()))
-    return [(name, table.filter(pyarrow.compute.equal(table["variant"], name))) for name in names]
+    if len({each.num_rows for each in rows.values()}) > 1:
+        raise InputError(
+            f"{path} cannot be read as predictions (the variants did not answer the same examples); the run folder is damaged"
+        )
+    return found
+
+
+def texts_of(column: Any) -> tuple[str, ...]:
+    """A column of texts; raises a ValueError where one is missing or none."""
+    texts = tuple(column.to_pylist())
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a text is missing")
+    return texts

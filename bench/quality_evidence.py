@@ -188,7 +188,7 @@ def _least(
 
 
 def copies_to_decide(
-    piece: PairedQuality | WorstClassRecall, kind: Kind, limit: float, alphas: tuple[float, float]
+    piece: PairedQuality | WorstClassRecall | Agreement, kind: Kind, limit: float, alphas: tuple[float, float]
 ) -> float | None:
     """How many times as many examples, in the same proportions, would put the limit outside the interval.
 

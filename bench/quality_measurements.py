@@ -15,7 +15,7 @@ from .predictions import ClassPredictions, WindowScores
 from .quality import Estimate
 from .quality_evidence import PairedClass, WorstClassRecall, paired_classes
 from .results import ClassRecall, Measurement
-from .stats import proportion_interval, t_quantile
+from .stats import bounded_exp, proportion_interval, t_quantile
 
 _CONFIDENCE = 0.95
 _TAIL = (1 - _CONFIDENCE) / 2
@@ -97,7 +97,7 @@ def _likelihoods(variant: str, scores: WindowScores) -> Iterator[Measurement]:
         return
     quantile = -t_quantile(_TAIL, n - 1)
     mean, error = ratio_of_sums(scores.nll, scores.tokens)
-    value, low, high = (math.exp(each) for each in (mean, mean - quantile * error, mean + quantile * error))
+    value, low, high = (bounded_exp(each) for each in (mean, mean - quantile * error, mean + quantile * error))
     yield Measurement(variant, "perplexity", METRICS["perplexity"].unit, {}, value, low, high, n, value * error)
     if scores.bytes is not None:
         bits, error = ratio_of_sums(scores.nll / math.log(2), scores.bytes)

@@ -3,15 +3,15 @@
 Light on purpose: reports read results through this module without torch or ONNX Runtime.
 """
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..optimize.errors import InputError
 from ..optimize.files import write_json
+from ..optimize.plain_data import checked, parse_json
 from .metrics import Conditions
-from .search_findings import Search, search_from
+from .search_findings import Search
 
 SCHEMA_VERSION = 1
 RESULTS = "results.json"
@@ -131,6 +131,28 @@ class ClassRecall:
 
 
 @dataclass(frozen=True)
+class Confusion:
+    """How many examples of a class a variant takes for another; a pair that is not listed has none or is a rare one."""
+
+    variant: str
+    label: str
+    prediction: str
+    n: int
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The `n` answers of a variant whose confidence lies from `low` to `high`: their mean confidence and their accuracy, 0-1."""
+
+    variant: str
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class GeneratedText:
     """What a candidate answered to a prompt, beside the baseline's answer.
 
@@ -162,6 +184,8 @@ class Results:
     gates: tuple[Gate, ...] = ()
     flips: tuple[Flip, ...] = ()
     class_recalls: tuple[ClassRecall, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
+    reliability: tuple[ReliabilityBin, ...] = ()
     texts: tuple[GeneratedText, ...] = ()
     notices: tuple[str, ...] = ()
     """Sentences about the run as a whole: nothing was judged, accuracy not judged, the machine was loaded, ..."""
@@ -184,25 +208,17 @@ class Results:
         return data
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> "Results":
-        """Read plain data back."""
-        parts: dict[str, type[Any]] = {
-            "variants": VariantRow,
-            "measurements": Measurement,
-            "comparisons": Comparison,
-            "control": Control,
-            "gates": Gate,
-            "flips": Flip,
-            "class_recalls": ClassRecall,
-            "texts": GeneratedText,
-        }
-        lists = {key: tuple(made(**_tuples(row)) for row in data.get(key, [])) for key, made in parts.items()}
-        searched = search_from(data["search"]) if data.get("search") is not None else None
-        return Results(**{**data, **lists, "notices": tuple(data["notices"]), "search": searched})
+    def from_dict(data: Any) -> "Results":
+        """Read plain data back.
 
+        Raises:
+            ValueError: it is not a run's results; the text says where.
+        """
+        from .sound_results import need_sound
 
-def _tuples(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+        results = checked(Results, data)
+        need_sound(results)
+        return results
 
 
 def write_results(results: Results, run_folder: Path) -> None:
@@ -218,7 +234,7 @@ def read_results(run_folder: Path) -> Results:
     """
     path = run_folder / RESULTS
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(
             f"{run_folder} is not a run folder: it has no {RESULTS}. Give a folder that `weighbridge run` wrote."
@@ -234,5 +250,5 @@ def read_results(run_folder: Path) -> Results:
         )
     try:
         return replace(Results.from_dict(data), folder=run_folder)
-    except (KeyError, TypeError) as error:
+    except ValueError as error:
         raise InputError(f"{path} does not follow the results schema: {error}.") from error

@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from ..optimize.errors import NotAvailableYetError
 from .config import GatesConfig, RuleConfig
 from .evidence import Evidence
-from .metrics import METRICS, Conditions, Kind, metric
+from .metrics import METRICS, Conditions, Kind, ModelKind, metric
 from .speed import BEST
 from .stats import least_n
 
-ModelKind = Literal["classifier", "decoder"]
-
 ALWAYS_SLICED = ("accuracy", "agreement")
 """Metrics that are given within every slice; others only where a rule asks for them there."""
+_OF_REFERENCES = frozenset({"bleu", "rouge1", "rouge2", "rougeL", "exact_match"})
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,22 @@ class Rule:
 def column_of(conditions: Conditions) -> str | None:
     """The data column of a slice such as `language=de`; None where the conditions name no slice."""
     return str(conditions["slice"]).partition("=")[0] if "slice" in conditions else None
+
+
+def needs_of(name: str) -> str:
+    """What a run must have for a metric to be measured, in words; empty where every run measures it."""
+    found = METRICS[name]
+    if name == "sustained_rate":
+        return "it needs a classifier, measure.rates and measure.latency_limit"
+    if name in _OF_REFERENCES:
+        return "it needs a generator and a column of references, workload.columns.reference"
+    if name == "build_time":
+        return "it needs variants that are built, not existing artifacts"
+    if found.of is None:
+        return ""
+    kind = "a classifier" if found.of == "classifier" else "a generator"
+    labels = " and labelled evaluation data" if found.family == "quality" and found.of == "classifier" else ""
+    return f"it needs {kind}{'' if name == 'agreement' else labels}"
 
 
 def metrics_in_slices(rules: Sequence[Rule]) -> set[str]:

@@ -1,11 +1,11 @@
 """Rules in a file of their own, for judging a run again or comparing two artifacts."""
 
-import tomllib
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from ..optimize.errors import ConfigError
+from ..optimize.plain_data import parse_toml
 from ..optimize.recipe import explain
 from .config import GatesConfig
 
@@ -17,10 +17,10 @@ def read_rules(path: Path) -> GatesConfig:
         ConfigError: it is missing, not TOML, or holds no valid rules.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"rules {path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"rules {path} is not valid TOML: {error}") from error
     try:
         gates = GatesConfig.model_validate(data.get("gates", data))

@@ -2,38 +2,38 @@
 
 import contextlib
 import datetime
-import tempfile
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ..optimize.backends import backend
-from ..optimize.errors import ConfigError, NotAvailableYetError
-from ..optimize.files import write_json, write_text
+from ..optimize.errors import ConfigError, InputError, NotAvailableYetError
+from ..optimize.files import holding, work_folder
+from ..optimize.source import Task
 from . import environment
-from .building import Built, build
-from .checks import Checked, check_all
+from .building import Built
 from .child import Child
-from .config import Config, MeasureConfig, parse_config, to_toml
-from .derive import derive, judgement_of, read_facts
-from .generated import write_generations
-from .journal import Journal
-from .metrics import Conditions
+from .config import Config, MeasureConfig, parse_config
+from .derive import derive
+from .journal import JOURNAL
+from .metrics import Conditions, ModelKind
 from .needed import data_sentences, examples_judged
-from .plan import Plan, make_plan
-from .predictions import ClassPredictions, WindowScores, write_class_predictions, write_window_scores
 from .reporter import Reporter, Silent
 from .results import Results, write_results
-from .rules import ModelKind, Rule, least_calls_for, rules_of
-from .samples import CONTROL, key_of
-from .session import Contender, Setting, Weighed, groups_that_fit, only_one_weighs, weigh
+from .resuming import Begun, begun, forget, plain, read_past
+from .rules import rules_of
+from .search_findings import FOLDER as SEARCH
+from .stages import Job, begin, build_one, build_stage, go_on, measure
 from .workloads import builtin
 from .workloads.base import Prepared
+from .workloads.own_data import check_builtin
 
 PREPARE_TIMEOUT_S = 3600.0
 _QUICK_SECONDS = 8.0
 _QUICK_EXAMPLES = 300
+_LONGEST_NAME = 50
+"""Letters of a workload's name that its run folder's has: a file system takes 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -70,27 +70,119 @@ def run(config: Config, options: Options | None = None, reporter: Reporter | Non
         return run_prepared(config, prepared, replace(options, out=folder), reporter)
 
 
+def resume(
+    run_folder: Path, inconclusive: Literal["fail", "warn"] | None = None, reporter: Reporter | None = None
+) -> Results:
+    """Finish an interrupted run by its journal: what is built, checked and weighed is not done again.
+
+    Of a run that is finished the results are derived again. `inconclusive` may be another than the run was begun with.
+
+    Raises:
+        InputError: the folder holds no run that could be gone on with, or another process is at work on it.
+        ConfigError: the model, the data, the machine or its software is not what the run was begun with.
+    """
+    reporter = reporter or Silent()
+    folder = run_folder.absolute()
+    if not (folder / JOURNAL).is_file():
+        raise InputError(
+            f"{run_folder} is not a run folder: it has no {JOURNAL}. Give a folder that `weighbridge run` wrote."
+        )
+    with _alone(folder):
+        past = read_past(folder)
+    first = begun(folder, past)
+    inconclusive = inconclusive or first.inconclusive
+    if past.finished:
+        reporter.tell(f"{run_folder} is finished: nothing is done again but its results.")
+        return _derived(folder, inconclusive)
+    if (folder / SEARCH).is_dir():
+        raise InputError(f"{run_folder} is a search: `weighbridge search --resume {run_folder}` goes on with it")
+    config = parse_config(first.config, JOURNAL)
+    options = Options(folder, Path(first.base), looks=first.looks, inconclusive=inconclusive)
+    with prepared_workload(config, options, reporter) as prepared:
+        return run_prepared(config, prepared, options, reporter)
+
+
 def run_prepared(config: Config, prepared: Prepared, options: Options, reporter: Reporter) -> Results:
-    """Run a complete config on a workload that is prepared already, into the folder `options.out`."""
+    """Run a complete config on a workload that is prepared already, into the folder `options.out`.
+
+    Where that holds an interrupted run, it is gone on with.
+    """
     folder = options.out or Path()
     shapes = shapes_of(config, prepared)
-    _tell_examples_needed(config, prepared, reporter)
-    built = build_all(config, prepared, options, reporter)
+    lacking = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    journal = _write_raw(folder, config, prepared, built, options)
-    _measure(folder, config, prepared, built, shapes, journal, options, reporter)
-    results = derive(folder, inconclusive=options.inconclusive)
+    with _alone(folder):
+        past = read_past(folder)
+        asked = _begun(config, options) if past.first("begun") is None else begun(folder, past)
+        job = Job(folder, config, prepared, shapes, asked, past, reporter)
+        measure(job, _built(job, lacking))
+        return _derived(folder, options.inconclusive)
+
+
+def _built(job: Job, made: Sequence[Path]) -> list[Built]:
+    """Begin, or go on, and build; where bad input ends a new run here, the folders that were `made` for it are taken away again."""
+    try:
+        _begin(job)
+        return build_stage(job)
+    except (ConfigError, InputError):
+        if not job.past.events:
+            forget(job.folder)
+            for place in made:
+                place.rmdir()
+        raise
+
+
+def _begun(config: Config, options: Options) -> Begun:
+    looks = 1 if options.quick else options.looks
+    return Begun(plain(config), str(options.base.absolute()), looks, options.inconclusive)
+
+
+def _begin(job: Job) -> None:
+    """Write the journal's first lines, and say what the rules need; or say what an interrupted run goes on with."""
+    if not job.past.events:
+        job.journal.write("begun", **vars(job.begun))
+    if job.past.first("prepared") is None:
+        _tell_examples_needed(job.config, job.prepared, job.reporter)
+        begin(job, notices_of(job.config, job.prepared))
+    else:
+        go_on(job)
+
+
+def _derived(folder: Path, inconclusive: Literal["fail", "warn"]) -> Results:
+    results = derive(folder, inconclusive=inconclusive)
     write_results(results, folder)
     return results
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the run's folder.
+
+    Raises:
+        InputError: another process is at work on it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(holding(folder))
+        except BlockingIOError as error:
+            raise InputError(f"another process is at work on {folder}; wait for it to end") from error
+        yield
+
+
 def complete(config: Config, options: Options) -> Config:
-    """Fill in default variants, the columns that rules slice by, and what the options change.
+    """Fill in default variants, what a built-in workload decides, the columns that rules slice by, and what the options change.
 
     Rules are checked against the variants' names again.
+
+    Raises:
+        ConfigError: the built-in workload does not take what is given to it, or a rule names a variant that is not there.
     """
     data = config.model_dump(mode="json", exclude_none=True)
     data["workload"]["columns"]["slices"] = list(config.sliced)
+    if config.workload.builtin is not None:
+        chosen = check_builtin(config.workload)
+        data["workload"]["task"] = chosen.task
+        data["measure"] |= chosen.measure_defaults(config.measure.model_fields_set)
     if not config.variants:
         data["variants"] = list(default_variants(config))
     if options.max_seconds is not None:
@@ -121,19 +213,25 @@ def new_run_folder(out: Path | None, name: str) -> Path:
         ConfigError: it exists and holds something.
     """
     if out is None:
-        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-        safe = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
-        out = Path("runs") / f"{stamp}-{safe}"
+        out = dated_folder(Path("runs"), name)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists and is not an empty folder; nothing is overwritten. Give another --out.")
     return out.absolute()
 
 
+def dated_folder(parent: Path, name: str) -> Path:
+    """A folder in `parent` for a run that starts now, named after its workload; the second of a second has a number too."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    safe = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name[:_LONGEST_NAME])
+    names = itertools.chain([f"{stamp}-{safe}"], (f"{stamp}-{safe}-{number}" for number in itertools.count(2)))
+    return next(parent / each for each in names if not (parent / each).exists())
+
+
 @contextlib.contextmanager
 def prepared_workload(config: Config, options: Options, reporter: Reporter) -> Iterator[Prepared]:
     """Prepare the workload's arrays in a child process, in a folder that lives as long as the block."""
-    with tempfile.TemporaryDirectory(prefix="weighbridge-") as name:
-        folder = Path(name) / "prepared"
+    with work_folder() as place:
+        folder = place / "prepared"
         arguments = {
             "config": config.model_dump(mode="json", exclude_none=True),
             "folder": str(folder),
@@ -147,29 +245,51 @@ def prepared_workload(config: Config, options: Options, reporter: Reporter) -> I
 
 def build_all(config: Config, prepared: Prepared, options: Options, reporter: Reporter) -> list[Built]:
     """Build every variant, each in a child process; one that fails or cannot run here costs only its own row."""
-    built = []
-    for variant in config.variants:
-        with reporter.stage(f"building {variant.name}") as progress:
-            made = build(variant, prepared, base=options.base.absolute(), threads=2, progress=progress)
-            progress(1.0, "from cache" if made.from_cache else made.status)
-        built.append(made)
-    return built
+    base = options.base.absolute()
+    return [build_one(variant, prepared, base, reporter, config.measure) for variant in config.variants]
 
 
 def shapes_of(config: Config, prepared: Prepared) -> tuple[Conditions, ...]:
     """Every shape that is measured, as flat conditions; a batch size that the model has fixed is the only one."""
+    sizes = config.measure.batch_sizes if prepared.fixed_batch is None else (prepared.fixed_batch,)
+    return _shapes(config.measure, prepared.kind, sizes, prepared.lengths)
+
+
+def asked_shapes(config: Config) -> tuple[Conditions, ...]:
+    """Every shape that a config asks for; what the model has fixed is known only when the workload is prepared."""
     measure = config.measure
-    sizes = measure.batch_sizes if prepared.fixed_batch is None else (prepared.fixed_batch,)
-    shapes: list[Conditions] = []
-    for size in sizes:
-        for length in prepared.lengths:
-            shape: dict[str, int | float | str] = {"batch_size": size}
-            if prepared.kind == "decoder":
-                shape |= {"prompt_length": length, "max_new_tokens": measure.max_new_tokens}
-            elif length:
-                shape["sequence_length"] = length
-            shapes += [{**shape, **load, "threads": measure.threads} for load in _loads(measure, prepared.kind)]
-    return tuple(shapes)
+    lengths = {"text-generation": measure.prompt_lengths, "text-classification": measure.sequence_lengths}
+    return _shapes(measure, kind_of(config), measure.batch_sizes, lengths.get(str(_task_of(config)), (0,)))
+
+
+def kind_of(config: Config) -> ModelKind:
+    """What kind of model a config weighs."""
+    return "decoder" if _task_of(config) == "text-generation" else "classifier"
+
+
+def _task_of(config: Config) -> Task | None:
+    workload = config.workload
+    return builtin(workload.builtin).task if workload.builtin is not None else workload.task
+
+
+def _shapes(
+    measure: MeasureConfig, kind: ModelKind, sizes: Sequence[int], lengths: Sequence[int]
+) -> tuple[Conditions, ...]:
+    loads = _loads(measure, kind)
+    return tuple(
+        {"batch_size": size, **extent, **load, "threads": measure.threads}
+        for size in sizes
+        for length in lengths
+        for extent in _extents(measure, kind, length)
+        for load in loads
+    )
+
+
+def _extents(measure: MeasureConfig, kind: ModelKind, length: int) -> list[dict[str, int]]:
+    """How much text a call takes and gives; nothing for images and tables, whose length is 0."""
+    if kind == "decoder":
+        return [{"prompt_length": length, "max_new_tokens": new} for new in measure.output_lengths]
+    return [{"sequence_length": length}] if length else [{}]
 
 
 def _loads(measure: MeasureConfig, kind: ModelKind) -> list[dict[str, int | float]]:
@@ -205,124 +325,3 @@ def _tell_examples_needed(config: Config, prepared: Prepared, reporter: Reporter
     judged = examples_judged(labels, prepared.class_names, prepared.slices())
     for sentence in data_sentences(rules_of(config.gates, prepared.kind), alpha, judged):
         reporter.tell(sentence)
-
-
-def _write_raw(folder: Path, config: Config, prepared: Prepared, built: Sequence[Built], options: Options) -> Journal:
-    """Write what is known before the weighing: config, environment, manifests, and the journal's first lines."""
-    write_text(folder / "config.toml", to_toml(config))
-    write_json(folder / "environment.json", environment.describe(options.base))
-    journal = Journal(folder)
-    journal.write(
-        "prepared",
-        kind=prepared.kind,
-        class_names=list(prepared.class_names),
-        examples=prepared.examples,
-        drawn=prepared.drawn,
-        source_sha256=prepared.source.sha256,
-        data_sha256=prepared.data_sha256,
-        calibration_sha256=prepared.calibration_sha256,
-        notices=notices_of(config, prepared),
-    )
-    for made in built:
-        facts = {"variant": made.name, "status": made.status, "reason": made.reason, "from_cache": made.from_cache}
-        note = ""
-        if made.folder is not None:
-            manifest = made.variant.manifest
-            note = manifest.note
-            facts["folder"] = str(made.folder)
-            write_json(folder / "variants" / made.name / "manifest.json", manifest.to_dict())
-        else:
-            note = backend(made.config.backend).note(made.config.precision or "", ())
-        journal.write("built", note=note, **facts)
-    return journal
-
-
-def _measure(
-    folder: Path,
-    config: Config,
-    prepared: Prepared,
-    built: Sequence[Built],
-    shapes: tuple[Conditions, ...],
-    journal: Journal,
-    options: Options,
-    reporter: Reporter,
-) -> None:
-    """Check and weigh the variants that were built; what fails meanwhile is in the journal."""
-    provider = "cuda" if config.measure.device == "cuda" else None
-    usable = [made for made in built if made.status == "ok"]
-    with only_one_weighs(reporter.tell):
-        with reporter.stage(f"checking {len(usable)} variants") as progress:
-            threads = config.measure.threads
-            checked = check_all(usable, prepared, shapes, threads=threads, provider=provider, progress=progress)
-        for each in checked:
-            journal.write(
-                "checked",
-                variant=each.name,
-                failure=each.failure,
-                call_ms=each.call_ms,
-                near_ties=list(each.near_ties),
-            )
-        _write_answers(folder, checked)
-        fine = {each.name: each for each in checked if not each.failure}
-        contenders = _contenders(config, [made for made in usable if made.name in fine])
-        if not contenders:
-            return
-        rules = rules_of(config.gates, prepared.kind)
-        weighed_calls = [fine.get(each.name, fine[contenders[0].name]) for each in contenders]
-        plan = plan_of(config, rules, shapes, weighed_calls, options)
-        journal.write("plan", **plan.facts())
-        reporter.tell(plan.sentence())
-        peaks = {each.name: each.peak_bytes for each in fine.values()}
-        setting = Setting(
-            prepared=prepared.folder,
-            run_folder=folder,
-            groups=groups_that_fit(contenders, peaks, environment.available_bytes()),
-            threads=config.measure.threads,
-            provider=provider,
-            seed=config.workload.seed,
-        )
-
-        facts = read_facts(folder)
-
-        def decided(weighed: Weighed) -> bool:
-            return judgement_of(facts, weighed.replicates, weighed.failed).decided
-
-        with reporter.stage("weighing") as progress:
-            weighed = weigh(setting, plan, journal, decided, progress)
-        journal.write("weighed", sampling_seconds=weighed.sampling_seconds, failed=weighed.failed)
-
-
-def plan_of(
-    config: Config,
-    rules: Sequence[Rule],
-    shapes: Sequence[Conditions],
-    contenders: Sequence[Checked],
-    options: Options,
-) -> Plan:
-    """Plan the weighing from the checked call lengths of the contenders, the control's included."""
-    call_ms = {key_of(shape): [each.call_ms[key_of(shape)] for each in contenders] for shape in shapes}
-    return make_plan(
-        shapes,
-        call_ms,
-        max_seconds=config.measure.max_seconds,
-        looks=1 if options.quick else options.looks,
-        least_calls={key_of(shape): least_calls_for(rules, shape) for shape in shapes},
-    )
-
-
-def _contenders(config: Config, usable: Sequence[Built]) -> list[Contender]:
-    """The baseline, its twin, then the candidates; without the baseline, whoever is left and no twin."""
-    folders = {made.name: made.folder for made in usable if made.folder is not None}
-    baseline = folders.pop(config.baseline.name, None)
-    candidates = [Contender(name, folder) for name, folder in folders.items()]
-    if baseline is None:
-        return candidates
-    return [Contender(config.baseline.name, baseline), Contender(CONTROL, baseline), *candidates]
-
-
-def _write_answers(folder: Path, checked: Sequence[Checked]) -> None:
-    classes = {each.name: each.answers for each in checked if isinstance(each.answers, ClassPredictions)}
-    windows = {each.name: each.answers for each in checked if isinstance(each.answers, WindowScores)}
-    write_class_predictions(folder, classes)
-    write_window_scores(folder, windows)
-    write_generations(folder, {each.name: each.generations for each in checked if each.generations is not None})

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from ..optimize.errors import InputError
 from ..optimize.files import replacing
 from .metrics import Calls, Conditions
+from .sample_table import COLUMNS, FOLDER, read_sample_table, sample_files
 
 CONTROL = "<control>"
 """The name under which the baseline's twin is weighed; no variant's name can contain these brackets."""
 
-FOLDER = "samples"
 _TIMED = ("timed", "prefill", "decode")
-_COLUMNS = ("replicate", "round", "visit", "call", "phase", "variant", "conditions", "milliseconds")
 
 
 def key_of(conditions: Conditions) -> str:
@@ -32,7 +31,7 @@ class Recorder:
     """The rows of one replicate, as they are taken."""
 
     replicate: int
-    columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in _COLUMNS})
+    columns: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
     _call: int = 0
 
     def add(
@@ -56,7 +55,7 @@ class Recorder:
 
     def _row(self, phase: str, milliseconds: float, variant: str, shape: str, round_: int, visit: int) -> None:
         row = (self.replicate, round_, visit, self._call, phase, variant, shape, milliseconds)
-        for name, value in zip(_COLUMNS, row, strict=True):
+        for name, value in zip(COLUMNS, row, strict=True):
             self.columns[name].append(value)
 
     def write(self, run_folder: Path) -> Path:
@@ -66,7 +65,7 @@ class Recorder:
 
         path = run_folder / FOLDER / f"replicate-{self.replicate:03d}.parquet"
         with replacing(path) as partial:
-            pyarrow.parquet.write_table(pyarrow.table(self.columns), partial)
+            pyarrow.parquet.write_table(pyarrow.table(self.columns), partial, write_page_checksum=True)
         return path
 
 
@@ -117,14 +116,10 @@ def read_replicates(run_folder: Path) -> list[Replicate]:
     Raises:
         InputError: a file is cut short or not of a run.
     """
-    import pyarrow
-    import pyarrow.parquet
-
     replicates = []
-    for path in sorted((run_folder / FOLDER).glob("replicate-*.parquet")):
+    for path in sample_files(run_folder):
         try:
-            columns = pyarrow.parquet.read_table(path, columns=list(_COLUMNS)).to_pydict()
-            replicates.append(Replicate.of(columns))
-        except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
+            replicates.append(Replicate.of(read_sample_table(path).to_pydict()))
+        except ValueError as error:
             raise InputError(f"{path} cannot be read as samples ({error}); the run folder is damaged") from error
     return replicates

@@ -4,8 +4,6 @@ All choices rest on one half of the evaluation data (search_split.py); the run a
 other half, by the ordinary road, in the same folder.
 """
 
-import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -14,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from ..optimize.errors import BuildError, ConfigError, InputError
+from ..optimize.errors import BuildError, InputError
 from ..optimize.files import write_json
+from ..optimize.plain_data import checked, parse_json
 from .building import build
 from .checks import check
 from .config import Config, VariantConfig, parse_config
 from .predictions import ClassPredictions
 from .reporter import Reporter, Silent
 from .results import RESULTS, Results
+from .resuming import forget, hashes_of, is_begun, need_same_material, plain
 from .running import Options, complete, new_run_folder, prepared_workload, run_prepared, shapes_of
 from .search_choice import Found, explore, finalists, front, sensitivity_of
 from .search_config import Wanted, final_config, searched_variant
@@ -64,12 +64,12 @@ def resume(
         ConfigError: the model or the data is no longer what was searched.
     """
     asked = _asked(run_folder)
-    wanted = Wanted(**asked["wanted"])
+    wanted = asked.wanted
     if max_seconds is not None:
         wanted = replace(wanted, max_seconds=max_seconds)
-    config = parse_config(asked["config"], _ASKED)
-    options = replace(options or Options(), out=run_folder.absolute(), base=Path(asked["base"]))
-    return _search(config, wanted, options, reporter or Silent(), asked["hashes"])
+    config = parse_config(asked.config, _ASKED)
+    options = replace(options or Options(), out=run_folder.absolute(), base=Path(asked.base))
+    return _search(config, wanted, options, reporter or Silent(), asked.hashes)
 
 
 def most_weighed() -> int:
@@ -83,17 +83,19 @@ def _search(
     folder = options.out or Path()
     with prepared_workload(config, options, reporter) as prepared:
         parts = split(prepared, prepared.folder.parent, config.workload.seed)
-        _need_same(prepared, hashes)
+        if hashes is not None:
+            need_same_material(prepared, hashes, "search")
         alpha = config.measure.error_rate / (_FINALISTS + 2)
         reporter.tell(expected_sentence(parts.judging.examples, alpha))
         _write_asked(folder, config, wanted, options, prepared)
         explored = _explored(config, wanted, parts, options, reporter)
         findings = explored.findings()
         reporter.tell(findings.sentences[0])
-        _clear(folder)
         write_search(findings, folder)
         kept = {name: each.kept for name, each in explored.weighed.items()}
         final = final_config(config, wanted.max_drop, explored.setting.searched, kept, explored.chosen)
+        if not is_begun(folder, final):
+            forget(folder)  # a judging run of what an earlier part of the search had chosen
         return run_prepared(final, parts.judging, replace(options, out=folder), reporter)
 
 
@@ -274,34 +276,23 @@ def _sentences(explored: _Explored) -> Iterator[str]:
 
 
 def _write_asked(folder: Path, config: Config, wanted: Wanted, options: Options, prepared: Prepared) -> None:
-    asked = {
-        "wanted": asdict(wanted),
-        "base": str(options.base.absolute()),
-        "hashes": _hashes(prepared),
-        "config": config.model_dump(mode="json", exclude_none=True),
-    }
-    write_json(folder / FOLDER / _ASKED, asked)
+    write_json(
+        folder / FOLDER / _ASKED,
+        asdict(_Asked(wanted, str(options.base.absolute()), hashes_of(prepared), plain(config))),
+    )
 
 
-def _hashes(prepared: Prepared) -> dict[str, str | None]:
-    return {
-        "model": prepared.source.sha256,
-        "data": prepared.data_sha256,
-        "calibration data": prepared.calibration_sha256,
-    }
+@dataclass(frozen=True)
+class _Asked:
+    """What a search was asked for, and the hashes of what it was made with."""
+
+    wanted: Wanted
+    base: str
+    hashes: dict[str, str | None]
+    config: dict[str, Any]
 
 
-def _need_same(prepared: Prepared, hashes: Mapping[str, Any] | None) -> None:
-    """Refuse to go on where trials were made with other things."""
-    now = _hashes(prepared)
-    other = [name for name, before in (hashes or {}).items() if now.get(name) != before]
-    if other:
-        raise ConfigError(
-            f"the {' and the '.join(other)} changed since the search began, so that its trials do not count; start it again"
-        )
-
-
-def _asked(run_folder: Path) -> dict[str, Any]:
+def _asked(run_folder: Path) -> _Asked:
     """What an interrupted search was asked for."""
     path = run_folder / FOLDER / _ASKED
     if (run_folder / RESULTS).is_file():
@@ -309,17 +300,8 @@ def _asked(run_folder: Path) -> dict[str, Any]:
             f"{run_folder} is finished: there is nothing to go on with. `weighbridge report` renders it again."
         )
     try:
-        asked: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return checked(_Asked, parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{run_folder} holds no interrupted search ({error}); give a folder that `weighbridge search` wrote"
         ) from error
-    return asked
-
-
-def _clear(folder: Path) -> None:
-    """Remove what a judging run left that was cut short: it is made anew, the trials are kept."""
-    for name in ("journal.jsonl", "config.toml", "environment.json", "predictions.parquet"):
-        (folder / name).unlink(missing_ok=True)
-    for name in ("samples", "variants"):
-        shutil.rmtree(folder / name, ignore_errors=True)

@@ -1,12 +1,12 @@
 """What a search found, as plain data: the `search` object of results.json. Light, for the reports read it."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..optimize.errors import InputError
 from ..optimize.files import write_json
+from ..optimize.plain_data import checked, parse_json
 
 FOLDER = "search"
 """Of a run folder: what the search tried, and what it found."""
@@ -114,21 +114,6 @@ class Search:
     trials: tuple[TrialRow, ...]
 
 
-def search_from(data: Any) -> Search:
-    """Read plain data back.
-
-    Raises:
-        TypeError: it is not a search's.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        found: Search = TypeAdapter(Search).validate_python(data)
-    except ValidationError as error:
-        raise TypeError(f"search: {error}") from error
-    return found
-
-
 def write_search(search: Search, run_folder: Path) -> None:
     """Write what a search found into its run folder, whole or not at all."""
     write_json(run_folder / FOLDER / _FINDINGS, asdict(search))
@@ -144,6 +129,6 @@ def read_search(run_folder: Path) -> Search | None:
     if not path.is_file():
         return None
     try:
-        return search_from(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return checked(Search, parse_json(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); the run folder is damaged") from error

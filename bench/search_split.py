@@ -11,7 +11,7 @@ from ..optimize.errors import ConfigError, InputError, NotAvailableYetError
 from ..optimize.files import sha256_of_json, write_json
 from .needed import CHANGED_SHARE
 from .stats import tango_bounds
-from .workloads.base import Prepared
+from .workloads.base import Prepared, array_file
 
 SAMPLE = 512
 """So many examples tell of a layer alone: all of them are asked of the variants that the rollback tries."""
@@ -72,7 +72,7 @@ def part_of(prepared: Prepared, rows: NDArray[np.int64], folder: Path, notices: 
     for length in prepared.lengths:
         (evaluation / str(length)).mkdir(parents=True)
         for name, array in prepared.arrays("evaluation", length).items():
-            np.save(evaluation / str(length) / f"{name}.npy", array[rows])
+            np.save(array_file(evaluation / str(length), name), array[rows])
     labels = prepared.labels()
     if labels is not None:
         np.save(evaluation / "labels.npy", labels[rows])

@@ -74,9 +74,20 @@ class Weighed:
 Decided = Callable[[Weighed], bool]
 
 
-def weigh(setting: Setting, plan: Plan, journal: Journal, decided: Decided, progress: Progress) -> Weighed:
-    """Take replicates until every rule is decided at a look, or the plan's replicates are done."""
-    weighed = Weighed()
+def weigh(
+    setting: Setting,
+    plan: Plan,
+    journal: Journal,
+    decided: Decided,
+    progress: Progress,
+    *,
+    before: Weighed | None = None,
+) -> Weighed:
+    """Take replicates until every rule is decided at a look, or the plan's replicates are done.
+
+    `before` is what an interrupted session had taken by the same plan and setting: it counts, and the rest is taken.
+    """
+    weighed = before or Weighed()
     for number, now in until_decided(plan, weighed.replicates, lambda: decided(weighed)):
         if number == 2:  # noqa: PLR2004 - what the first replicate made of the plan
             journal.write("plan", **now.facts())
@@ -90,13 +101,16 @@ def weigh(setting: Setting, plan: Plan, journal: Journal, decided: Decided, prog
 def until_decided(plan: Plan, taken: Sequence[Replicate], decided: Callable[[], bool]) -> Iterator[tuple[int, Plan]]:
     """The number and the plan of each replicate to take, until the judge has decided at a look or all are done.
 
-    The caller adds each to `taken`. The first tells how noisy the machine is, and the plan of the others follows it.
+    The caller adds each to `taken`; what it holds at the start is not taken again, and looks that led on from there are not
+    repeated. The first tells how noisy the machine is, and the plan of the others follows it.
     """
+    had = len(taken)
     for number in range(1, plan.replicates + 1):
-        yield number, plan
+        if number > had:
+            yield number, plan
         if number == 1:
             plan = refined(plan, taken[0])
-        if number in LOOKS and decided():
+        if number in LOOKS and number >= had and decided():
             return
 
 
@@ -118,7 +132,14 @@ def _replicate(number: int, setting: Setting, plan: Plan, journal: Journal, weig
             weighed.sampling_seconds += weighers.seconds
     recorder.write(setting.run_folder)
     weighed.replicates.append(Replicate.of(recorder.columns))
-    journal.write("replicate", number=number, workers=workers, failed=weighed.failed, machine=together(machine))
+    journal.write(
+        "replicate",
+        number=number,
+        workers=workers,
+        failed=weighed.failed,
+        machine=together(machine),
+        sampling_seconds=weighed.sampling_seconds,
+    )
 
 
 class _Weighers:

@@ -10,6 +10,13 @@ from scipy import special
 
 _BISECTIONS = 60
 _MEDIAN = 0.5
+_MOST_LOG = 69.0
+"""e to this power is 1e30, beyond any quantity of a run."""
+
+
+def bounded_exp(log: float) -> float:
+    """The power of e, held between 1e-30 and 1e30: an interval on a logarithmic scale may be wider than numbers are."""
+    return math.exp(max(-_MOST_LOG, min(_MOST_LOG, log)))
 
 
 def t_quantile(probability: float, degrees: float) -> float:

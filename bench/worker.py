@@ -4,23 +4,27 @@ Run as `python -P -m weighbridge.bench.worker REQUEST_FD ANSWER_FD NAME`. It imp
 weighing process holds nothing but its own backend. Its own standard output is not the pipe: libraries may print.
 """
 
+import contextlib
 import gc
 import json
 import os
 import resource
+import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..optimize.backends.base import Decoder, OpenOptions, Predictor
-from ..optimize.errors import BuildError, WeighbridgeError, first_line
+from ..optimize.errors import BuildError, InputError, WeighbridgeError, first_line
 from ..optimize.variant import Variant
 from .answering import answer, padding_ties
 from .counters import affinity
@@ -38,6 +42,8 @@ _WARM_TOLERANCE = 0.03
 _WARM_LEAST_CALLS = 2
 _WARM_CAP_CALLS = 60
 _WARM_CAP_SECONDS = 1.0
+_UNWINDING_SECONDS = 5.0
+"""So long may a process whose parent is gone take to remove its temporary folders."""
 
 
 @dataclass
@@ -45,6 +51,7 @@ class Weigher:
     """The opened variant of a weighing process, and its loaded inputs a shape."""
 
     opened: Any = None
+    provider: str | None = None
     shapes: dict[str, tuple[dict[str, Any], list[Any]]] = field(default_factory=dict)
 
     def open(self, variant: str, threads: int, provider: str | None) -> dict[str, Any]:
@@ -53,6 +60,7 @@ class Weigher:
         start = time.perf_counter_ns()
         self.opened = folder.open(OpenOptions(threads=threads, provider=provider))
         taken = time.perf_counter_ns() - start
+        self.provider = provider
         return {"load_ms": taken / 1e6, "affinity": list(affinity()), "threads": threads}
 
     def open_callable(self, name: str, path: list[str]) -> dict[str, Any]:
@@ -141,6 +149,12 @@ class Weigher:
 
         return try_variant(self, Weigher(), **arguments)
 
+    def device(self) -> dict[str, Any]:
+        """What the GPU tells of the opened variant at every shape (on_device.py); nothing where it runs on the CPU."""
+        from .on_device import device_facts
+
+        return device_facts(self.opened, {key: inputs[0] for key, (_, inputs) in self.shapes.items()}, self.provider)
+
     def memory(self) -> dict[str, Any]:
         """The resident memory of this process, its peak and what it holds now, in bytes."""
         return {"peak_bytes": peak_resident_bytes(), "resident_bytes": resident_bytes()}
@@ -221,13 +235,16 @@ def _prepare(send: Callable[[dict[str, Any]], None], arguments: dict[str, Any]) 
     from .workloads.prepare import prepare
 
     config = parse_config(arguments["config"], "config")
-    prepare(
-        config.workload,
-        config.measure,
-        Path(arguments["folder"]),
-        lambda fraction, text: send({"progress": fraction, "text": text}),
-        base=Path(arguments["base"]),
-    )
+    try:
+        prepare(
+            config.workload,
+            config.measure,
+            Path(arguments["folder"]),
+            lambda fraction, text: send({"progress": fraction, "text": text}),
+            base=Path(arguments["base"]),
+        )
+    except OSError as error:
+        raise InputError(f"the workload cannot be prepared: {first_line(error)}") from error
     return {}
 
 
@@ -274,10 +291,37 @@ def serve(requests: int, answers: int) -> None:
                 send({"result": result})
 
 
+class _Leaving(BaseException):
+    """Unwinds whatever is under way, so that temporary folders are removed; no command may take it for its own error."""
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise _Leaving
+
+
+def _leave_with_parent(requests: int) -> None:
+    """Block until the pipe's other end is closed, then end this process, be it in the middle of a build: nobody waits for it."""
+    closed = select.poll()
+    closed.register(requests, 0)
+    closed.poll()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_UNWINDING_SECONDS)
+    os._exit(1)
+
+
 def main() -> None:
     """Serve on the two pipes named on the command line; an interrupt is the parent's to handle."""
+    requests, answers = int(sys.argv[1]), int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve(int(sys.argv[1]), int(sys.argv[2]))
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_leave_with_parent, args=(requests,), daemon=True).start()
+    try:
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone and hears no answer
+            serve(requests, answers)
+    except _Leaving:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)  # so that whoever waits is told how it ended
     os._exit(0)  # libraries' exit handlers may hang or print; there is nothing left to save
 
 

@@ -23,13 +23,20 @@ FOLDER = Path(__file__).parent
 
 
 def metrics_page() -> str:
-    """The table of every metric: name, unit, direction, formula."""
+    """The table of every metric: name, unit, direction, comparisons, formula."""
     rows = [
-        f"| `{each.name}` | {each.unit} | {each.direction} | {each.formula}{'' if each.measured else ' *(not measured yet)*'} |"
+        f"| `{each.name}` | {each.unit} | {each.direction} | {', '.join(each.kinds)} | {each.formula}"
+        f"{'' if each.measured else ' *(not measured yet)*'} |"
         for each in METRICS.values()
     ]
-    head = "# Metrics\n\nOne name, one unit, one direction, one formula each. Ratios are candidate / baseline.\n"
-    return "\n".join([NOTE + head, "| metric | unit | better | formula |", "|---|---|---|---|", *rows]) + "\n"
+    head = (
+        "# Metrics\n\nOne name, one unit, one direction, one formula each. Ratios are candidate / baseline, differences candidate - "
+        "baseline.\nA rule may compare each by what stands under *compare*.\n"
+    )
+    return (
+        "\n".join([NOTE + head, "| metric | unit | better | compare | formula |", "|---|---|---|---|---|", *rows])
+        + "\n"
+    )
 
 
 def configuration_page() -> str:

@@ -9,7 +9,7 @@ from .artifact import Written, need_usable, seal, tools
 from .backends import backend
 from .backends.base import Backend, Opened
 from .cache import ArtifactCache, Tell
-from .errors import BuildError, InputError
+from .errors import BuildError, InputError, NotAvailableYetError
 from .factory import ARCHITECTURE, WEIGHTS, is_built
 from .files import sha256_of_json
 from .int8_plan import INT8
@@ -65,8 +65,14 @@ def adopt(
         InputError: it is missing or damaged, or cannot be run on the probes.
         UnavailableError: this machine cannot run the backend.
         BuildError: it is not what its precision says, cannot be opened, or gives answers that are none.
+        NotAvailableYetError: it is a TensorRT plan.
     """
     made_by = backend(backend_name)
+    if made_by.form not in _KINDS:
+        raise NotAvailableYetError(
+            f"an existing {backend_name} plan as an artifact is not available yet in this release; give the .onnx file that it "
+            "was made from as [workload] model, and a variant with this backend"
+        )
     need_usable(made_by)
     if not examples.probes:
         raise InputError("an artifact is checked on real inputs; give at least one batch as Examples.probes")

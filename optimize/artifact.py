@@ -25,6 +25,7 @@ TOOLS = (
     "openvino",
     "nncf",
     "torchao",
+    "tensorrt",
 )
 
 

@@ -14,18 +14,19 @@ from .backends.base import Backend
 from .cache import ArtifactCache, Tell
 from .cpu import int8_target
 from .errors import BuildError, ConfigError, one_of
-from .files import sha256_of_json
+from .files import sha256_of_json, work_folder
 from .model import Examples, Form, Model, OnnxModel, TorchModel
 from .origin import Origin, origin_of
 from .parity import Reference, reference_of
 from .recipe import Recipe, StepConfig, step_from_dict
 from .source import Source, Task
-from .techniques import calibrates, clash, technique
+from .techniques import calibrates, clash, technique, tried_after_export
+from .tensorrt_place import place_here
 from .variant import StepRecord, Variant
 
 __all__ = ["adopt", "cache_key", "optimize"]
 
-ARTIFACT_SCHEMA = 2
+ARTIFACT_SCHEMA = 3
 """Part of every cache key; raised when the same recipe would be built otherwise."""
 _ONNX_FILES = "onnxruntime"
 """The backend whose FP32 artifact is the exported ONNX file itself."""
@@ -122,6 +123,8 @@ def _form_after(step: StepConfig, form: Form, made_by: Backend) -> Form:
     """The form of the model after a step, which takes it as that form already or can have it exported to it."""
     using = technique(step.use)
     needed, given = using.form, using.gives or using.form
+    if form == "plan":
+        raise ConfigError(f"step '{step.use}' cannot change a finished plan; put it before step 'tensorrt-engine'")
     if form == "fake":
         raise ConfigError(f"step '{step.use}' cannot be applied to a fake model")
     if needed == "module" and form == "onnx":
@@ -145,11 +148,19 @@ def cache_key(source: Source, recipe: Recipe, examples: Examples) -> str:
     """The hash of all that decides an artifact.
 
     That is the model, the recipe, the calibration data where a step uses it, the tools' versions, and the processor's kind
-    of 8-bit arithmetic, which decides the defaults of quantization.
+    of 8-bit arithmetic, which decides the defaults of quantization; of a plan also the GPU, its driver and the shapes.
     """
     calibration = examples.calibration_sha256 if _may_calibrate(recipe) else None
     parts = [ARTIFACT_SCHEMA, source.sha256, source.task, recipe.to_dict(), calibration, tools(), int8_target()]
+    if backend(recipe.backend).form == "plan":
+        parts += [place_here().model_dump(), _shapes(examples)]
     return sha256_of_json(parts)[:32]
+
+
+def _shapes(examples: Examples) -> list[Any]:
+    """The shapes that a plan is made for."""
+    probes = [{name: list(array.shape) for name, array in probe.items()} for probe in examples.probes]
+    return [probes, sorted(examples.batch_sizes)]
 
 
 def _may_calibrate(recipe: Recipe) -> bool:
@@ -166,8 +177,8 @@ def _built(job: _Job) -> Variant:
     with job.cache.locked(key, job.tell):
         found = job.cache.get(key, job.tell)
         if found is None:
-            with tempfile.TemporaryDirectory(prefix="weighbridge-") as name:
-                _build(job, key, Path(name))
+            with work_folder() as folder:
+                _build(job, key, folder)
             found = job.cache.get(key)
     if found is None:
         raise BuildError(
@@ -180,6 +191,8 @@ def _build(job: _Job, key: str, folder: Path) -> None:
     started = time.perf_counter()
     job.tell("loading the model")
     model = job.origin.load()
+    if isinstance(model, TorchModel):
+        model = replace(model, original=model.module)
     steps = job.recipe.steps or job.backend.default_steps(job.recipe.precision, model)
     state, left = _from_dense_export(job, _State(model, reference_of(model, job.examples.probes)), steps)
     for step in left:
@@ -218,16 +231,36 @@ def _from_dense_export(
 
 
 def _in_form(form: Form, state: _State, job: _Job, folder: Path) -> _State:
-    """Export the module where an ONNX graph is wanted; anything else is in its form already."""
-    if form != "onnx" or not isinstance(state.model, TorchModel):
-        return state
+    """Export the module where an ONNX graph is wanted, and build the plan where one is; anything else is in its form already."""
+    if form in ("onnx", "plan") and isinstance(state.model, TorchModel):
+        state = _exported(state, job, folder)
+    if form == "plan" and isinstance(state.model, OnnxModel):
+        job.tell("tensorrt-engine")
+        state = _applied(step_from_dict({"use": "tensorrt-engine"}), state, job, folder)
+    return state
+
+
+def _exported(state: _State, job: _Job, folder: Path) -> _State:
     job.tell("export to ONNX")
-    return _applied(step_from_dict({"use": "export"}), state, job, folder)
+    state = _applied(step_from_dict({"use": "export"}), state, job, folder)
+    for step in tried_after_export(job.backend.name, state.model.signature.kind):
+        state = _tried(step, state, job, folder)
+    return state
+
+
+def _tried(step: StepConfig, state: _State, job: _Job, folder: Path) -> _State:
+    """The state after a step that nobody asked for; where it fails, the state before it, and a record of why."""
+    try:
+        return _applied(step, state, job, folder)
+    except BuildError as error:
+        record = StepRecord(step.to_dict(), "rolled-back", str(error))
+        return replace(state, records=(*state.records, record))
 
 
 def _applied(step: StepConfig, state: _State, job: _Job, folder: Path) -> _State:
     using = technique(step.use)
-    result = using.apply(state.model, step, job.examples, _new_folder(folder))
+    heard = (job.tell,) if using.tells else ()
+    result = using.apply(state.model, step, job.examples, _new_folder(folder), *heard)
     return _verified(state, result.model, step.use, step.to_dict(), result.details, exact=using.exact)
 
 

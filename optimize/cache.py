@@ -11,11 +11,12 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from .errors import InputError
-from .files import appearing
-from .variant import Variant
+from .files import appearing, holding, remove_partial, sha256_of_file, write_text
+from .variant import MANIFEST, Variant
 
 Tell = Callable[[str], None]
 _KEY = re.compile(r"[0-9a-f]{32}")
+_SEAL = "seal"
 
 
 def cache_root() -> Path:
@@ -27,7 +28,7 @@ def cache_root() -> Path:
 class ArtifactCache:
     """Variants in folders named by key; a key is the hash of all that decides the artifact.
 
-    <root>/<key>/            a variant
+    <root>/<key>/            a variant, sealed with its key and the hash of its manifest; held by each run that uses it
     <root>/<key>.lock        held while it is built
     <root>/.<key>.*.part/    being built
     """
@@ -66,9 +67,11 @@ class ArtifactCache:
 
     @contextlib.contextmanager
     def adding(self, key: str) -> Iterator[Path]:
-        """Give a folder to build in; it appears under the key when the block ends well."""
+        """Give a folder to build in; it appears under the key when the block ends well. The key's lock must be held."""
+        remove_partial(self.root, f".{key}.*.part")
         with appearing(self.root / key) as folder:
             yield folder
+            write_text(folder / _SEAL, _seal(folder, key))
 
     def variants(self) -> tuple[Variant, ...]:
         """Every variant whose manifest can be read, the newest first."""
@@ -83,13 +86,13 @@ class ArtifactCache:
     def clear(self) -> int:
         """Remove every artifact and what interrupted builds left behind; returns the number of artifacts removed.
 
-        One that is being built at this moment is left alone, as is anything that is not the cache's own.
+        One that a run uses or builds at this moment is left alone, as is anything that is not the cache's own.
         """
         removed = 0
         for folder in self._folders():
-            with self.locked(folder.name):
+            with self.locked(folder.name), contextlib.suppress(BlockingIOError), holding(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-            removed += 1
+                removed += 1
         for path in self._leftovers():
             self._remove_unless_building(path)
         return removed
@@ -124,4 +127,16 @@ def _manifest(folder: Path) -> tuple[Variant | None, str]:
 def _read(folder: Path) -> tuple[Variant | None, str]:
     """A variant and what is wrong with it."""
     variant, damage = _manifest(folder)
-    return variant, damage or (variant.damage() if variant is not None else "")
+    return variant, damage or _broken_seal(folder) or (variant.damage() if variant is not None else "")
+
+
+def _broken_seal(folder: Path) -> str:
+    """Say that a manifest was changed, or that a whole variant lies under a key that is not its own."""
+    path = folder / _SEAL
+    if path.is_file() and path.read_bytes() == _seal(folder, folder.name).encode():
+        return ""
+    return f"{folder} was not sealed under its key with its manifest: one of them is another's, or was changed"
+
+
+def _seal(folder: Path, key: str) -> str:
+    return f"{key} {sha256_of_file(folder / MANIFEST)}\n"

@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import importlib.util
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from .errors import InputError, first_line
 from .files import write_json
+from .plain_data import parse_json
 from .pruning_plan import Change, checked_changes, replay
 from .source import Source
 from .torch_int8 import hold_places, make_int8
@@ -37,7 +37,7 @@ def make_module(source: Source) -> Any:
         torch.manual_seed(0)
         factory = getattr(_code(source), _names(source.reference)[1])
         try:
-            module = factory()
+            module = factory(**source.arguments)
         except (Exception, SystemExit) as error:
             raise InputError(f"the factory {source.reference} raised {first_line(error)}") from error
     if not isinstance(module, torch.nn.Module):
@@ -120,7 +120,7 @@ def read_architecture(folder: Path) -> Architecture:
     """
     path = folder / ARCHITECTURE
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = parse_json(path.read_text(encoding="utf-8"))
         return Architecture(Source.from_dict({**facts["source"], "weights": None}), checked_changes(facts["changes"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -1,14 +1,19 @@
 """Hashes, and files that appear whole or not at all."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+_WORK = "weighbridge-work-"
+_WORK_NAME = re.compile(rf"{_WORK}[a-z0-9_]{{8}}")
 
 
 def sha256_of_file(path: Path) -> str:
@@ -32,6 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.chmod(0o644)
+        _sync(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -56,6 +62,62 @@ def appearing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def holding(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold a folder against other processes while the block runs; the system lets go of it when this process dies.
+
+    Several may hold it `shared`, to have it stay; whoever would hold it alone is refused meanwhile.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def work_folder() -> Iterator[Path]:
+    """Give a folder in the system's temporary one, removed at the end, and with it what processes that were killed left there."""
+    parent = Path(tempfile.gettempdir())
+    _remove_abandoned(parent)
+    making = Path(tempfile.mkdtemp(prefix=f".{_WORK}", dir=parent))
+    with holding(making):
+        folder = making.rename(parent / making.name[1:])  # not before it is held: another would take it for abandoned
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    _remove_abandoned(parent)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the work folders that no process holds."""
+    for path in parent.iterdir():
+        if _WORK_NAME.fullmatch(path.name):
+            # In use, another user's, or gone at this moment.
+            with contextlib.suppress(OSError), holding(path):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_partial(folder: Path, pattern: str = "**/.*.part") -> None:
+    """Remove what a killed process left half-written in a folder: files and folders of `replacing` and `appearing`."""
+    for path in sorted(folder.glob(pattern)):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Have a file on the disk, so that not even a power cut leaves its name without its content."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with replacing(path) as partial:
@@ -63,5 +125,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write plain data as indented JSON, whole or not at all; NaN and infinities are refused."""
-    write_text(path, json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write plain data as indented JSON, whole or not at all; NaN and infinities are refused.
+
+    Half of a surrogate pair, which UTF-8 cannot hold, is written as the escape that JSON has for it.
+    """
+    text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,14 @@ def describe(
     search_path: str | None = None,
     weights: str | None = None,
     input_names: tuple[str, ...] = (),
+    arguments: Mapping[str, int] | None = None,
 ) -> Source:
     """Make the source of a model, with the hash of everything that decides its outputs.
 
     Raises:
         InputError: the files or the factory are missing or damaged.
     """
-    bare = Source(kind, reference, task, "", _absolute(search_path), _absolute(weights), input_names)
+    bare = Source(kind, reference, task, "", _absolute(search_path), _absolute(weights), input_names, arguments or {})
     return replace(bare, sha256=_sha256(bare))
 
 
@@ -63,7 +65,7 @@ def _sha256_of_folder(folder: Path) -> str:
 
 
 def _sha256_of_module(source: Source) -> str:
-    """The factory's code, and every tensor of its state with name, type and shape; of a built folder, its files."""
+    """The factory's code and arguments, and every tensor of its state with name, type and shape; of a built folder, its files."""
     if is_built(source.reference):
         files = (
             source.path / ARCHITECTURE,
@@ -78,6 +80,7 @@ def _sha256_of_module(source: Source) -> str:
     digest = hashlib.sha256()
     for path in source_files(source):
         digest.update(path.read_bytes())
+    digest.update(json.dumps(dict(source.arguments), sort_keys=True).encode())
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {getattr(value, 'dtype', '')} {getattr(value, 'shape', value)}".encode())
         digest.update(_bytes_of(value))
@@ -121,9 +124,14 @@ def read_source_signature(source: Source) -> Signature:
 
 
 def _transformers_signature(source: Source, config: Any) -> Signature:
-    if source.task != "text-generation":
-        return classifier_signature(config)
-    signature = decoder_signature(config)
+    try:
+        signature = decoder_signature(config) if source.task == "text-generation" else classifier_signature(config)
+    except (AttributeError, TypeError, ArithmeticError) as error:
+        raise InputError(
+            f"{source.reference}: its config.json does not give the model's sizes ({first_line(error)}); save the model again"
+        ) from error
+    if signature.cache is None:
+        return signature
     return replace(signature, cache=cache_after(signature.cache, read_plan(transformers_folder(source.reference))))
 
 
@@ -265,10 +273,19 @@ def pruned_module(folder: Path, attention: str | None = None) -> Any:
             config = transformers.AutoConfig.from_pretrained(
                 folder, trust_remote_code=False, attn_implementation=attention
             )
-            module = getattr(transformers, config.architectures[0])(config)
+            module = _architecture(transformers, config)(config)
     except Exception as error:
         raise InputError(f"{folder} cannot be opened as a transformers model: {first_line(error)}") from error
     return fill(module, read_plan(folder), folder / WEIGHTS, str(folder))
+
+
+def _architecture(transformers: Any, config: Any) -> Any:
+    """The class of models that a config names; nothing else of the library can be named."""
+    named = (config.architectures or ["none"])[0]
+    found = getattr(transformers, str(named), None)
+    if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
+        return found
+    raise ValueError(f"{named} is no architecture of transformers")
 
 
 def transformers_config(reference: str) -> Any:

@@ -1,7 +1,7 @@
-"""The two forms in which a model passes through a build, and the description of its tensors.
+"""The forms in which a model passes through a build, and the description of its tensors.
 
-A build starts from a `Source` (source.py), holds the model either as a torch module or as an ONNX file, and ends as an
-artifact of one backend (backends/).
+A build starts from a `Source` (source.py), holds the model as a torch module, then perhaps as an ONNX file and as a TensorRT
+plan, and ends as an artifact of one backend (backends/).
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Batch = Mapping[str, NDArray[Any]]
 """Named input arrays of one call; the first axis of each is the batch."""
 
 Kind = Literal["classifier", "decoder"]
-Form = Literal["module", "onnx", "fake"]
+Form = Literal["module", "onnx", "plan", "fake"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class TorchModel:
 
     `changes` are the structural changes made to the source's architecture (plain data, in order), so that the module can
     be made again before its weights are loaded; `source` is where the architecture comes from. `int8` names the layers of
-    the module that multiply 8-bit weights; None where all are in floating point.
+    the module that multiply 8-bit weights; None where all are in floating point. `original` is the module as it was loaded,
+    before any step of a build: what recovery learns from.
     """
 
     module: Any
@@ -93,6 +94,7 @@ class TorchModel:
     source: Source | None = None
     changes: tuple[dict[str, Any], ...] = ()
     int8: Int8Plan | None = None
+    original: Any | None = None
     form: Form = "module"
 
 
@@ -106,6 +108,15 @@ class OnnxModel:
 
 
 @dataclass(frozen=True)
+class PlanModel:
+    """A TensorRT plan, with the file beside it that says where it was made (tensorrt_place.py); nothing can be changed in it."""
+
+    path: Path
+    signature: Signature
+    form: Form = "plan"
+
+
+@dataclass(frozen=True)
 class FakeModel:
     """A model of the fake backend: a plain description of how it behaves (backends/fake_backend.py)."""
 
@@ -114,7 +125,7 @@ class FakeModel:
     form: Form = "fake"
 
 
-Model = TorchModel | OnnxModel | FakeModel
+Model = TorchModel | OnnxModel | PlanModel | FakeModel
 
 
 @dataclass(frozen=True)
@@ -122,10 +133,12 @@ class Examples:
     """What a build may look at: never the evaluation labels.
 
     `probes` are real inputs at several shapes (batch 1, padded, short) on which every step is verified. `calibration` are
-    the batches that quantization, pruning and recovery may learn from, with their labels where there are any.
+    the batches that quantization, pruning and recovery may learn from, with their labels where there are any. `batch_sizes` are
+    those that will be measured, for artifacts that are made for certain shapes.
     """
 
     probes: tuple[Batch, ...]
     calibration: tuple[Batch, ...] = ()
     calibration_labels: NDArray[np.int64] | None = None
     calibration_sha256: str | None = None
+    batch_sizes: tuple[int, ...] = ()

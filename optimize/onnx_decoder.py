@@ -5,7 +5,7 @@ model lets transformers choose its attention function; else it is what the model
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .errors import BuildError
@@ -65,7 +65,7 @@ def example_of(module: Any, cache: CacheSpec) -> tuple[dict[str, Any], dict[str,
 
 def plain_decoder(module: Any) -> Any:
     """Wrap a causal language model so that its cache goes in and out as flat tensors; attention is as the model computes it."""
-    return _flat(module, _Joined())
+    return _flat(module, _Joined(), _as_given)
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def fused_decoder(module: Any) -> Iterator[Any]:
     apart = _Apart()
     ALL_ATTENTION_FUNCTIONS["eager"] = apart.attend
     try:
-        yield _flat(module, apart)
+        yield _flat(module, apart, _causal if _sees_everything(module) else _as_given)
     finally:
         del ALL_ATTENTION_FUNCTIONS["eager"]
 
@@ -166,7 +166,33 @@ def _filled(past: Pairs) -> Any:
     return cache
 
 
-def _flat(module: Any, way: _Joined | _Apart) -> Any:
+def _sees_everything(module: Any) -> bool:
+    """Whether every layer attends to all positions before its own: no windows, no chunks."""
+    config = module.config.get_text_config() if hasattr(module, "config") else None
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return config is not None and kinds == {"full_attention"} and getattr(config, "sliding_window", None) is None
+
+
+def _as_given(mask: Any, new: int, dtype: Any) -> Any:
+    """The mask (batch, past + new) of which the model makes its own."""
+    del new, dtype
+    return mask
+
+
+def _causal(mask: Any, new: int, dtype: Any) -> Any:
+    """What is added to the scores of each new position, shape (batch, 1, new, past + new): nothing where it may look.
+
+    Made of the mask alone, so that the graph does not depend on the size of the cache's tensors (onnx_in_place.py), and in
+    fewer steps than the model takes to make it.
+    """
+    import torch
+
+    places = torch.arange(mask.shape[1])
+    seen = (places <= places[mask.shape[1] - new :, None]) & mask[:, None, None, :].bool()
+    return torch.where(seen, 0.0, torch.finfo(dtype).min).to(dtype)
+
+
+def _flat(module: Any, way: _Joined | _Apart, masked: Callable[[Any, int, Any], Any]) -> Any:
     import torch
 
     class FlatDecoder(torch.nn.Module):
@@ -180,7 +206,7 @@ def _flat(module: Any, way: _Joined | _Apart) -> Any:
             cache = way.enter(list(zip(past[::2], past[1::2], strict=True)))
             answer = self.inner(
                 input_ids=input_ids,
-                attention_mask=attention_mask,
+                attention_mask=masked(attention_mask, input_ids.shape[1], past[0].dtype),
                 position_ids=position_ids,
                 past_key_values=cache,
                 use_cache=True,

@@ -1,17 +1,21 @@
 """Reading, checking and looking into ONNX files."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from .errors import InputError, first_line
 from .model import Signature, TensorSpec
+from .plain_data import is_inside
 
 _PACKED = {"int4": 2, "uint4": 2, "float4_e2m1fn": 2}
 """How many numbers of a type share a byte in the file."""
+_NO_NUMBERS = (0, 8)
+"""Codes of element types: undefined, and texts."""
 
 
 def read_valid(path: Path) -> Any:
@@ -63,21 +67,30 @@ def _external_locations(model: Any, path: Path) -> tuple[str, ...]:
 
     entries = (
         {entry.key: entry.value for entry in tensor.external_data}
-        for tensor in _get_all_tensors(model)
+        for tensor in (*_get_all_tensors(model), *_sparse_parts(model))
         if uses_external_data(tensor)
     )
     locations = sorted({entry.get("location", "") for entry in entries})
     for location in locations:
-        if not _inside(location):
+        if not is_inside(location):
             raise InputError(f"{path} refers to external data at '{location}'; only files beside the model are read")
-        if not (path.parent / location).is_file():
+        if not os.path.isfile(path.parent / location):  # noqa: PTH113 - Path.is_file raises on a name that is too long
             raise InputError(f"{path} keeps its weights in '{location}', which is missing beside it; put it there")
     return tuple(locations)
 
 
-def _inside(location: str) -> bool:
-    paths = (PurePosixPath(location), PureWindowsPath(location))
-    return bool(location) and not any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)
+def _sparse_parts(model: Any) -> Iterator[Any]:
+    """The tensors that sparse ones are made of, which the library's own walk passes by."""
+    nodes = list(nodes_of(model))
+    graphs = [model.graph, *(graph for node in nodes for graph in _subgraphs(node))]
+    sparse = [
+        *(tensor for graph in graphs for tensor in graph.sparse_initializer),
+        *(attribute.sparse_tensor for node in nodes for attribute in node.attribute),
+        *(tensor for node in nodes for attribute in node.attribute for tensor in attribute.sparse_tensors),
+    ]
+    for tensor in sparse:
+        yield tensor.values
+        yield tensor.indices
 
 
 def read_signature(model: Any) -> Signature:
@@ -86,11 +99,15 @@ def read_signature(model: Any) -> Signature:
     Floating-point outputs come first: a graph may give the label before the scores.
 
     Raises:
-        InputError: an input is not a tensor of numbers.
+        InputError: the graph has no input or no output, or an input is not a tensor of numbers.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = tuple(_tensor_spec(value) for value in model.graph.input if value.name not in weights)
     outputs = sorted(model.graph.output, key=lambda value: not _is_floating(value))
+    if not inputs or not outputs:
+        raise InputError(
+            f"the model has {len(inputs)} inputs and {len(outputs)} outputs; it needs one of each at least"
+        )
     return Signature("classifier", inputs, tuple(value.name for value in outputs))
 
 
@@ -98,7 +115,8 @@ def _tensor_spec(value: Any) -> TensorSpec:
     import onnx
 
     tensor = value.type.tensor_type
-    if not value.type.HasField("tensor_type") or tensor.elem_type in (0, onnx.TensorProto.STRING):
+    known = onnx.TensorProto.DataType.values()
+    if not value.type.HasField("tensor_type") or tensor.elem_type not in known or tensor.elem_type in _NO_NUMBERS:
         raise InputError(
             f"the model's input '{value.name}' is not a tensor of numbers; only such inputs can be weighed"
         )
@@ -145,17 +163,29 @@ def _subgraphs(node: Any) -> Iterator[Any]:
 
 
 def weights_of(model: Any) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Name and array of every weight: initializers, those of subgraphs too, and the tensors of Constant nodes."""
-    import onnx
+    """Name and array of every weight: initializers, those of subgraphs too, and the tensors of Constant nodes.
 
+    Raises:
+        InputError: one is of an unknown type, or has not the bytes of its shape.
+    """
     nodes = list(nodes_of(model))
     graphs = [model.graph, *(graph for node in nodes for graph in _subgraphs(node))]
     for tensor in (tensor for graph in graphs for tensor in graph.initializer):
-        yield tensor.name, onnx.numpy_helper.to_array(tensor)
+        yield tensor.name, _array(tensor.name, tensor)
     for node in nodes:
         for attribute in node.attribute:
             if node.op_type == "Constant" and attribute.name == "value":
-                yield node.output[0], onnx.numpy_helper.to_array(attribute.t)
+                yield node.output[0], _array(node.output[0], attribute.t)
+
+
+def _array(name: str, tensor: Any) -> NDArray[Any]:
+    import onnx
+
+    try:
+        found: NDArray[Any] = onnx.numpy_helper.to_array(tensor)
+    except Exception as error:
+        raise InputError(f"the weight '{name}' cannot be read ({first_line(error)}); the model is damaged") from error
+    return found
 
 
 def bytes_of(array: NDArray[Any]) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .backends import backend
 from .backends.base import Decoder, Opened, OpenOptions, Predictor
 from .errors import BuildError, InputError, WeighbridgeError, first_line
-from .model import Batch, Model, OnnxModel, Signature, TorchModel
+from .model import Batch, Model, OnnxModel, PlanModel, Signature, TorchModel
 from .variant import Parity
 
 EXACT_RELATIVE = 1e-3
@@ -90,13 +90,15 @@ def need_sound(opened: Opened, signature: Signature, probes: Sequence[Batch]) ->
 
 
 def open_model(model: Model) -> Opened:
-    """Open a module in memory, a bare ONNX file or a fake model, to look at its answers."""
+    """Open a module in memory, a bare ONNX file, a plan or a fake model, to look at its answers."""
     if isinstance(model, TorchModel):
         from .backends.torch_backend import open_in_memory
 
         return open_in_memory(model)
     if isinstance(model, OnnxModel):
         return backend("onnxruntime").open(model.path.parent, (model.path.name,), model.signature, OpenOptions())
+    if isinstance(model, PlanModel):
+        return backend("tensorrt").open(model.path.parent, (model.path.name,), model.signature, OpenOptions())
     from .backends.fake_backend import Behaviour, FakePredictor
 
     return FakePredictor(Behaviour.model_validate(model.behaviour))

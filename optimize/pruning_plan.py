@@ -8,7 +8,6 @@ that it was made for; changes compose in their order.
     {"kind": "layers-kept", "group": "bert.encoder.layer", "target": "layers", "size": 12, "kept": [0, 2, ...]}
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, TypeAdapter,
 from .errors import BuildError, InputError
 from .files import write_json
 from .model import CacheSpec
+from .plain_data import parse_json
 
 Target = Literal["ffn", "heads", "units", "channels", "layers"]
 Change = dict[str, Any]
@@ -103,7 +103,7 @@ def read_plan(folder: Path) -> tuple[Change, ...]:
     if not path.is_file():
         return ()
     try:
-        return checked_changes(json.loads(path.read_text(encoding="utf-8"))["changes"])
+        return checked_changes(parse_json(path.read_text(encoding="utf-8"))["changes"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not a readable pruning plan ({' '.join(str(error).split())}); build the pruned model again"

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .losses import is_single, label_loss, next_token_loss, scores_of
 from .pruning_plan import Group, Member
-from .training import is_single, label_loss, next_token_loss, scores_of
 
 Scores = dict[str, Any]
 """A score a unit, shape (size,), by group name; the lowest matter least."""

@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .errors import ConfigError, one_of
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
+_MOST_LETTERS = 200
 
 
 class StepConfig(BaseModel):
     """Base of the config class of every technique: frozen, validated, and closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     use: ClassVar[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def step_from_dict(data: dict[str, Any]) -> StepConfig:
     values = dict(data)
     name = values.pop("use", None)
     if not isinstance(name, str):
-        raise ConfigError(f'a step needs use = "NAME"; given {data!r}. Allowed: {", ".join(technique_names())}')
+        raise ConfigError(f'a step needs use = "NAME"; given {_shown(data)}. Allowed: {", ".join(technique_names())}')
     config = technique(name).config
     try:
         return config.model_validate(values)
@@ -98,8 +99,14 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 def _sentence(message: str, where: str, given: Any) -> str:
     """Join pydantic's message with the place and, where it is short enough to read, the value given."""
     text = message.removeprefix("Value error, ")
-    shown = f"; given {given!r}" if isinstance(given, str | int | float | bool) else ""
+    shown = f"; given {_shown(given)}" if isinstance(given, str | int | float | bool) else ""
     return f"{where}: {text}{shown}" if where else text
+
+
+def _shown(given: Any) -> str:
+    """A value as it would be written, cut where it is too long to read."""
+    text = repr(given)
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."
 
 
 def _owner(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:

@@ -36,7 +36,7 @@ class RecoveryConfig(StepConfig):
         1.0,
         ge=0,
         le=1,
-        description="weight in recovery's loss of the unpruned model's scores; the rest is that of the calibration data's "
+        description="weight in recovery's loss of the source model's scores; the rest is that of the calibration data's "
         "labels, of a generator the next tokens' (true is 1, false is 0)",
     )
     temperature: float = Field(
@@ -72,7 +72,7 @@ def recovered(module: Any, source: TorchModel, config: RecoveryConfig, examples:
 
 
 def recover(module: Any, source: TorchModel, config: RecoveryConfig, examples: Examples) -> TrainingReport:
-    """Train a module in place on its source's scores, on labels or next tokens, or on both, as configured.
+    """Train a module in place on the scores of the model that the build began with, on labels or next tokens, or on both.
 
     A fifth of the examples is held out and stops it early. The seed decides everything; torch's own generator is left as
     it was.
@@ -85,7 +85,8 @@ def recover(module: Any, source: TorchModel, config: RecoveryConfig, examples: E
     signature, steps = source.signature, config.recover_steps
     arrays = _joined([arguments(module, signature, batch) for batch in examples.calibration])
     labels = _needed_labels(examples) if config.distil < 1 and signature.kind == "classifier" else None
-    teacher = Teacher(source.module, config.distil, config.temperature) if config.distil else None
+    taught_by = source.module if source.original is None else source.original
+    teacher = Teacher(taught_by, config.distil, config.temperature) if config.distil else None
     rows = row_count(arrays)
     training = rows - math.ceil(rows * _HELD_OUT)
     how = TrainingConfig(

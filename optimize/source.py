@@ -1,6 +1,7 @@
 """Where a model comes from: a transformers folder or hub id, an .onnx file, or a factory `package.module:factory`."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ class Source:
         search_path: folder put on the import path for a factory.
         weights: safetensors file loaded into the factory's module, where it does not load its own.
         input_names: names of the inputs, for a factory whose inputs are positional.
+        arguments: what the factory is called with, by name: the sizes of a model that is made in more than one.
     """
 
     kind: SourceKind
@@ -29,6 +31,7 @@ class Source:
     search_path: str | None = None
     weights: str | None = None
     input_names: tuple[str, ...] = ()
+    arguments: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:

@@ -3,16 +3,19 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .batches import row_count
-from .errors import ConfigError
+from .errors import ConfigError, one_of
+from .losses import Loss, balanced_weights, divergence, label_loss, next_token_loss, scores_of
 
 Arrays = Mapping[str, NDArray[Any]]
 Tell = Callable[[float, str], None]
+Optimizer = Literal["adam", "sgd", "rmsprop"]
+Schedule = Literal["cosine", "linear", "exponential", "constant"]
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,17 @@ class TrainingConfig:
 
     Attributes:
         optimizer: adam (decoupled weight decay), sgd or rmsprop.
-        learning_rate: peak rate; it warms up over the first tenth of the steps and decays as a cosine to zero.
+        learning_rate: peak rate; it warms up over the first tenth of the steps.
+        schedule: how the rate falls afterwards: as a half cosine or a line to zero, by `decay` from each epoch to the next
+            (exponential), or not at all (constant).
+        decay: of the exponential schedule: what each epoch's rate is of the one before.
         epochs: passes over the training part.
         max_steps: stop after so many steps, in the midst of an epoch if need be; None for whole epochs.
         batch_size: rows a step.
-        weight_decay: L2 penalty (decoupled for adam).
+        weight_decay: L2 penalty: half of it times the sum of the squared parameters (decoupled for adam).
+        l1: L1 penalty: it times the sum of the absolute weights, those of matrices and kernels; reported losses leave it out.
+        loss: of the labels (losses.label_loss).
+        balanced: weight each class by how rare it is (losses.balanced_weights).
         validation_share: share of the rows held out; 0 trains on all and never stops early.
         patience: epochs after that of lowest validation loss before stopping; the best weights are restored, which are
             those before the first step where none were better.
@@ -34,7 +43,7 @@ class TrainingConfig:
         threads: compute threads.
     """
 
-    optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
+    optimizer: Optimizer = "adam"
     learning_rate: float = 1e-3
     epochs: int = 1
     batch_size: int = 32
@@ -45,6 +54,33 @@ class TrainingConfig:
     seed: int = 0
     threads: int = 2
     max_steps: int | None = None
+    schedule: Schedule = "cosine"
+    decay: float = 0.9
+    l1: float = 0.0
+    loss: Loss = "cross-entropy"
+    balanced: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ConfigError: an unknown name, or a number out of its range.
+        """
+        for what, kind in (("optimizer", Optimizer), ("schedule", Schedule), ("loss", Loss)):
+            if getattr(self, what) not in get_args(kind):
+                raise ConfigError(one_of(what, getattr(self, what), get_args(kind)))
+        ranges = (
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("decay", 0 < self.decay <= 1, "above 0 and at most 1"),
+            ("l1", self.l1 >= 0, "at least 0"),
+            ("weight_decay", self.weight_decay >= 0, "at least 0"),
+            ("validation_share", 0 <= self.validation_share < 1, "at least 0 and below 1"),
+            ("epochs", self.epochs >= 1, "at least 1"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+        )
+        for name, holds, allowed in ranges:
+            if not holds:
+                raise ConfigError(f"training: {name} must be {allowed}; given {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -77,11 +113,13 @@ class Teacher:
 
 @dataclass(frozen=True)
 class _Lesson:
-    """What is learnt: rows of inputs, and their labels or next tokens, a teacher's scores, or both."""
+    """What is learnt: rows of inputs, and their labels or next tokens, a teacher's scores, or both; and how labels are."""
 
     arrays: Arrays
     labels: NDArray[np.int64] | None
     teacher: Teacher | None
+    loss: Loss = "cross-entropy"
+    weights: Any | None = None
 
 
 def fit(
@@ -92,7 +130,7 @@ def fit(
     progress: Tell,
     teacher: Teacher | None = None,
 ) -> TrainingReport:
-    """Fit a module in place: cross-entropy on labels, or, with `labels` None, on the next token of `input_ids`.
+    """Fit a module in place: the configured loss on labels, or, with `labels` None, cross-entropy on the next token of `input_ids`.
 
     With a `teacher` of weight w and temperature T the loss is w T^2 D + (1 - w) L: D is the Kullback-Leibler divergence of
     the module's scores from the teacher's, both divided by T (Hinton and others, 2015), and L the loss above, which is not
@@ -101,7 +139,8 @@ def fit(
     `arrays` are named inputs whose first axis is the rows. The module ends in evaluation mode.
 
     Raises:
-        ConfigError: there are no rows to train on, or the loss is no longer a finite number.
+        ConfigError: there are no rows to train on, a loss or balance of labels is asked for without labels, or the loss is no
+            longer a finite number.
     """
     import torch
 
@@ -114,11 +153,12 @@ def fit(
         raise ConfigError(f"training needs at least one row of data beside the {held} held out; given {rows}")
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    lesson = _Lesson(arrays, labels, teacher)
-    steps = config.epochs * math.ceil(len(training) / config.batch_size)
-    steps = min(steps, config.max_steps or steps)
+    lesson = _Lesson(arrays, labels, teacher, config.loss, _class_weights(labels, training, config))
+    steps_an_epoch = math.ceil(len(training) / config.batch_size)
+    whole = config.epochs * steps_an_epoch
+    steps = min(whole, config.max_steps or whole)
     optimizer = _optimizer(module, config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, steps_an_epoch, config))
     losses: list[float] = []
     validated: list[float] = []
     lowest = untrained = _validate(module, lesson, validation, config) if held else None
@@ -163,12 +203,29 @@ def _optimizer(module: Any, config: TrainingConfig) -> Any:
     return made(parameters, config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
 
 
-def _rate(step: int, steps: int) -> float:
-    """Share of the peak rate: linear warm-up over a tenth of the steps, then a half cosine to zero."""
+def _class_weights(labels: NDArray[np.int64] | None, rows: NDArray[np.int64], config: TrainingConfig) -> Any | None:
+    """The weights of the classes by the rows that are trained on, None where each row counts alike."""
+    import torch
+
+    if labels is None and (config.balanced or config.loss != "cross-entropy"):
+        asked = "balanced" if config.balanced else f"loss = '{config.loss}'"
+        raise ConfigError(f"training: {asked} is of labels, and there are none; give labels or leave it out")
+    if labels is None or not config.balanced:
+        return None
+    return balanced_weights(torch.from_numpy(labels[rows]), int(labels.max()) + 1)
+
+
+def _rate(step: int, steps: int, steps_an_epoch: int, config: TrainingConfig) -> float:
+    """Share of the peak rate: linear warm-up over a tenth of the steps, then what the schedule says."""
     warm = max(1, steps // 10)
     if step < warm:
         return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    if config.schedule == "constant":
+        return 1.0
+    if config.schedule == "exponential":
+        return float(config.decay ** (step // steps_an_epoch))
+    done = (step - warm) / max(1, steps - warm)
+    return 1 - done if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _loss(module: Any, lesson: _Lesson, rows: NDArray[np.int64]) -> Any:
@@ -182,7 +239,12 @@ def _loss(module: Any, lesson: _Lesson, rows: NDArray[np.int64]) -> Any:
     loss = scores.new_zeros(())
     if weight < 1:
         labels = None if lesson.labels is None else torch.from_numpy(lesson.labels[rows])
-        loss = (1 - weight) * (label_loss(scores, labels) if labels is not None else next_token_loss(scores, inputs))
+        given = (
+            next_token_loss(scores, inputs)
+            if labels is None
+            else label_loss(scores, labels, lesson.loss, lesson.weights)
+        )
+        loss = (1 - weight) * given
     if teacher is not None and weight > 0:
         with torch.no_grad():
             wanted = scores_of(teacher.module(**inputs))
@@ -190,69 +252,24 @@ def _loss(module: Any, lesson: _Lesson, rows: NDArray[np.int64]) -> Any:
     return loss
 
 
-def scores_of(outputs: Any) -> Any:
-    """The scores among a module's outputs: `.logits`, else the first of a mapping or tuple, else the outputs."""
-    scores = getattr(outputs, "logits", outputs)
-    if isinstance(scores, Mapping):
-        return next(iter(scores.values()))
-    return scores[0] if isinstance(scores, tuple | list) else scores
-
-
-def label_loss(scores: Any, labels: Any) -> Any:
-    """Mean cross-entropy of the labels, shape (rows,); of a single score a row, that of its sigmoid."""
-    import torch
-
-    if is_single(scores):
-        return torch.nn.functional.binary_cross_entropy_with_logits(scores.reshape(-1), labels.to(scores.dtype))
-    return torch.nn.functional.cross_entropy(scores, labels)
-
-
-def is_single(scores: Any) -> bool:
-    """Whether scores are a single one a row, shape (rows,) or (rows, 1): for one of two classes, against the other."""
-    return bool(scores.ndim == 1 or scores.shape[-1] == 1)
-
-
-def next_token_loss(scores: Any, inputs: Mapping[str, Any]) -> Any:
-    """Mean cross-entropy of each token of `input_ids` after the first, given those before it; padding does not count."""
-    import torch
-
-    ids = inputs["input_ids"][:, 1:]
-    each = torch.nn.functional.cross_entropy(scores[:, :-1].flatten(0, 1), ids.flatten(), reduction="none")
-    if "attention_mask" not in inputs:
-        return each.mean()
-    mask = inputs["attention_mask"]
-    return each[(mask[:, 1:] * mask[:, :-1]).flatten().bool()].mean()
-
-
-def divergence(scores: Any, wanted: Any, mask: Any | None = None, temperature: float = 1.0) -> Any:
-    """Mean Kullback-Leibler divergence of softmax(scores / T) from softmax(wanted / T), in nats, times T squared.
-
-    The square keeps the gradients as large as at T = 1 (Hinton and others, 2015). Shapes are (rows, classes), or (rows,
-    positions, vocabulary), where positions that the mask leaves out do not count. A single score a row has no softmax:
-    there it is the mean squared difference.
-    """
-    import torch
-
-    if is_single(scores):
-        return torch.nn.functional.mse_loss(scores, wanted)
-    logs, targets = (torch.log_softmax(each / temperature, dim=-1) for each in (scores, wanted))
-    each = torch.nn.functional.kl_div(logs, targets, reduction="none", log_target=True).sum(dim=-1)
-    counted = each[mask.bool()] if mask is not None and mask.shape == each.shape else each
-    return temperature**2 * counted.mean()
-
-
 def _step(module: Any, lesson: _Lesson, rows: NDArray[np.int64], optimizer: Any, config: TrainingConfig) -> float:
     import torch
 
     optimizer.zero_grad()
     loss = _loss(module, lesson, rows)
-    loss.backward()
+    (loss + _l1_penalty(module, config.l1) if config.l1 else loss).backward()
     torch.nn.utils.clip_grad_norm_(module.parameters(), config.clip)
     optimizer.step()
     value = float(loss.detach())
     if not math.isfinite(value):
         raise ConfigError(f"the training loss became {value}; lower learning_rate (now {config.learning_rate:g})")
     return value
+
+
+def _l1_penalty(module: Any, strength: float) -> Any:
+    """The penalty on the absolute weights; biases and norms, which have one axis, go free."""
+    trained = (each for each in module.parameters() if each.requires_grad and each.ndim > 1)
+    return strength * sum(each.abs().sum() for each in trained)
 
 
 def _validate(module: Any, lesson: _Lesson, rows: NDArray[np.int64], config: TrainingConfig) -> float:

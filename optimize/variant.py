@@ -1,6 +1,5 @@
 """A built variant: a folder that holds the artifact and its manifest.json."""
 
-import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,7 +9,8 @@ from .backends import backend
 from .backends.base import Audit, Opened, OpenOptions
 from .errors import InputError
 from .files import appearing, sha256_of_file
-from .model import CacheSpec, Signature, TensorSpec
+from .model import Signature
+from .plain_data import checked, is_inside, parse_json
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -69,32 +69,20 @@ class Manifest:
         return asdict(self)
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> "Manifest":
-        """Read a manifest from plain data."""
-        signature = data["signature"]
-        return Manifest(
-            **{
-                **data,
-                "files": tuple(data["files"]),
-                "signature": Signature(
-                    kind=signature["kind"],
-                    inputs=tuple(TensorSpec(i["name"], i["dtype"], tuple(i["shape"])) for i in signature["inputs"]),
-                    outputs=tuple(signature["outputs"]),
-                    cache=CacheSpec(**signature["cache"]) if signature["cache"] else None,
-                ),
-                "steps": tuple(_step_record(step) for step in data["steps"]),
-                "parity": _parity(data["parity"]),
-                "audit": Audit(**{**data["audit"], "providers": tuple(data["audit"]["providers"])}),
-            }
-        )
+    def from_dict(data: Any) -> "Manifest":
+        """Read a manifest from plain data.
 
-
-def _parity(data: dict[str, Any] | None) -> Parity | None:
-    return Parity(**{**data, "shapes": tuple(data["shapes"])}) if data else None
-
-
-def _step_record(data: dict[str, Any]) -> StepRecord:
-    return StepRecord(**{**data, "parity": _parity(data["parity"])})
+        Raises:
+            ValueError: it is none, or of another version, or names a file outside its folder; the text says where.
+        """
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"schema version {version}; this release reads {SCHEMA_VERSION}")
+        manifest = checked(Manifest, data)
+        outside = [name for name in (*manifest.files, *manifest.sha256) if not is_inside(name)]
+        if outside:
+            raise ValueError(f"it names '{outside[0]}', which is not a file of its folder")
+        return manifest
 
 
 @dataclass(frozen=True)
@@ -113,13 +101,8 @@ class Variant:
         """
         path = folder / MANIFEST
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            if data["schema_version"] != SCHEMA_VERSION:
-                raise InputError(
-                    f"{path}: schema version {data['schema_version']}; this release reads {SCHEMA_VERSION}"
-                )
-            return Variant(folder, Manifest.from_dict(data))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return Variant(folder, Manifest.from_dict(parse_json(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError) as error:
             raise InputError(f"{path} is not a readable manifest ({error}); build the variant again") from error
 
     def damage(self) -> str:

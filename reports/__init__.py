@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .rendering import render, render_many
+    from .rendering import render, render_benchmarks, render_many
 
-__all__ = ["render", "render_many"]
+__all__ = ["render", "render_benchmarks", "render_many"]
 
 
 def __getattr__(name: str) -> Any:

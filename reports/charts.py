@@ -1,6 +1,7 @@
 """The charts as Vega-Lite specs made with Altair; colours are CSS variables: one drawing serves both schemes."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -8,7 +9,7 @@ from typing import Any, Literal
 import altair as alt
 
 from ..bench.metrics import METRICS, Conditions
-from ..bench.results import Comparison, Control, Measurement
+from ..bench.results import Comparison, Control, Measurement, ReliabilityBin
 from . import words
 from .findings import Findings
 from .looks import Look, looks
@@ -16,24 +17,39 @@ from .run_folder import Run
 from .scales import Axis, axis_for, place_labels
 from .series import LEVELS, Curve, curves, frontier
 from .tables import control_sentence
-from .vegalite import COLOUR, HEIGHT, MUTED, SHAPE, WIDTH, data, lines, milliseconds, quality, scale, spec, ticks
+from .vegalite import (
+    COLOUR,
+    HEIGHT,
+    MUTED,
+    SHAPE,
+    WIDTH,
+    data,
+    lines,
+    milliseconds,
+    quality,
+    scale,
+    shares,
+    spec,
+    ticks,
+)
 
-Group = Literal["tradeoff", "distribution", "ratios", "throughput", "past"]
+Group = Literal["tradeoff", "distribution", "ratios", "throughput", "past", "reliability"]
 Point = dict[str, Any]
 
 SHAPES_DRAWN = 4
 """Charts are drawn for the first shapes only; the tables hold all of them."""
-VARIANTS_DRAWN = 40
+VARIANTS_DRAWN = 24
 """Charts are drawn with the baseline and the first candidates only; the tables hold all of them."""
 _LABELLED = 14
 """Of more points than this only those on the Pareto front are named."""
 
-_NARROW, _ROW = 280, 24
-"""Of a chart with a row a variant: its width beside the names, and the height of a row."""
+_LEAST_IN_BIN = 10
+"""A bin of fewer answers says little of how far a confidence can be trusted."""
+
+_NARROW, _ROW, _WIDE = 280, 24, 0.1
+"""Of a chart with a row a variant: its width beside the names, the height of a row, and the range that is told in whole percents."""
 _LETTER = 6.6
 """Width of a letter of a row's label in pixels, with room for wider fonts than the renderer's."""
-_ALL = "<all>"
-"""Name of the data of every variant together; no variant's name can contain these brackets."""
 _TWIN = Look(MUTED, "circle", (1, 0))
 
 
@@ -71,6 +87,7 @@ def charts_of(run: Run, findings: Findings) -> list[Chart]:
         *(_ratios(findings, each, look) for each in shapes),
         *_throughputs(findings, look),
         *(_past(findings, each, look) for each in shapes),
+        _reliability(findings, look),
     ]
     found = [chart for chart in drawn if chart is not None]
     if total <= VARIANTS_DRAWN:
@@ -182,20 +199,13 @@ def _distribution(
         for value, level in zip(each.milliseconds, LEVELS.tolist(), strict=True)
     ]
     x_axis = axis_for([row["ms"] for row in rows], WIDTH)
-    y = alt.Y(
-        "share:Q",
-        title="share of samples at most so long",
-        axis=alt.Axis(format=".0%", tickCount=5),
-        scale=alt.Scale(domain=[0, 1]),
-    )
-    names = [each.variant for each in here]
-    layers = lines(names, [look[name].dash for name in names], milliseconds("ms", x_axis, None), y)
+    layers = [lines("curves", milliseconds("ms", x_axis, None), shares())]
     middle = len(LEVELS) // 2
     said = "; ".join(
         f"{each.variant}: median {words.significant(each.milliseconds[middle])} ms, n {each.n:,}" for each in here
     )
     title = _titled(f"Distribution of {what}", findings, conditions)
-    return Chart("distribution", title, f"{said}.", spec(layers, _by_variant(rows)))
+    return Chart("distribution", title, f"{said}.", spec(layers, {"curves": rows}))
 
 
 def _ratios(findings: Findings, conditions: Conditions, look: Mapping[str, Look]) -> Chart | None:
@@ -245,7 +255,9 @@ def _ratio_layers(x_axis: Axis, names: Sequence[str]) -> list[alt.Chart]:
     x = alt.X(
         "at:Q",
         title="distance from the variant's ratio (the control's from 1)",
-        axis=alt.Axis(format="+.1%", tickCount=5),
+        axis=alt.Axis(
+            format="+.0%" if x_axis.high - x_axis.low > _WIDE else "+.1%", tickCount=5, labelOverlap="greedy"
+        ),
         scale=scale(x_axis),
     )
     return [
@@ -290,7 +302,7 @@ def _throughput(
     said = "; ".join(f"{row['variant']}, batch {row['at']}: {words.significant(row['value'])} {unit}" for row in rows)
     title = "Throughput against batch size" + ("" if alone else f", {words.shape(rest)}")
     x = alt.X("at:O", title="batch size", axis=alt.Axis(labelAngle=0))
-    return Chart("throughput", title, f"{said}.", _over(x, f"{unit}, higher is better", rows, look))
+    return Chart("throughput", title, f"{said}.", _over(x, f"{unit}, higher is better", rows))
 
 
 def _past(findings: Findings, conditions: Conditions, look: Mapping[str, Look]) -> Chart | None:
@@ -310,7 +322,7 @@ def _past(findings: Findings, conditions: Conditions, look: Mapping[str, Look]) 
     said = "; ".join(f"{row['variant']}, past {row['at']}: {words.significant(row['value'])} ms" for row in rows)
     title = _titled("Time per output token against past length", findings, conditions)
     x = alt.X("at:O", title="tokens in the cache", axis=alt.Axis(labelAngle=0))
-    return Chart("past", title, f"{said}.", _over(x, "TPOT in ms, lower is better", rows, look))
+    return Chart("past", title, f"{said}.", _over(x, "TPOT in ms, lower is better", rows))
 
 
 def _at_past(each: Measurement, conditions: Conditions) -> bool:
@@ -319,21 +331,64 @@ def _at_past(each: Measurement, conditions: Conditions) -> bool:
     return "past_length" in each.conditions and rest == dict(conditions)
 
 
-def _over(x: alt.X, title: str, rows: Sequence[Point], look: Mapping[str, Look]) -> dict[str, Any]:
+def _reliability(findings: Findings, look: Mapping[str, Look]) -> Chart | None:
+    """Accuracy against confidence, bin by bin; on the diagonal a model is right as often as it says."""
+    found = [each for each in findings.results.reliability if each.variant in look]
+    shown = [each for each in found if each.n >= _LEAST_IN_BIN]
+    if not shown:
+        return None
+    rows: list[Point] = [
+        {
+            "variant": each.variant,
+            "at": each.confidence,
+            "value": each.accuracy,
+            "n": each.n,
+            **look[each.variant].data(),
+        }
+        for each in shown
+    ]
+    low = min(0.9, math.floor(10 * min(min(row["at"], row["value"]) for row in rows)) / 10)
+    ends = [{"at": end, "value": end} for end in (low, 1)]
+    labels, domain = alt.Axis(format=".0%", tickCount=5), alt.Scale(domain=[low, 1])
+    x = alt.X("at:Q", title="confidence, mean of a bin", axis=labels, scale=domain)
+    y = alt.Y("value:Q", title="accuracy", axis=labels, scale=domain)
+    size = alt.Size("n:Q", legend=None, scale=alt.Scale(range=[15, 90], zero=False))
+    layers = [
+        data("diagonal").mark_line(strokeDash=[4, 4], strokeWidth=1.5, color=MUTED).encode(x, y),
+        lines("bins", x, y),
+        data("bins").mark_point(filled=True, opacity=1).encode(x, y, COLOUR, SHAPE, size),
+    ]
+    said = "; ".join(_trust([each for each in found if each.variant == name]) for name in _variants(found))
+    left = sum(each.n for each in found) - sum(each.n for each in shown)
+    drawn = spec(layers, {"diagonal": ends, "bins": rows})
+    return Chart("reliability", "Accuracy against confidence", f"{said}.", drawn, _left_out(left))
+
+
+def _variants(bins: Sequence[ReliabilityBin]) -> list[str]:
+    return list(dict.fromkeys(each.variant for each in bins))
+
+
+def _trust(bins: Sequence[ReliabilityBin]) -> str:
+    """How sure a variant is and how often it is right, over all its bins."""
+    n = sum(each.n for each in bins)
+    confidence, accuracy = (
+        words.quantity("accuracy", sum(each.n * getattr(each, share) for each in bins) / n)
+        for share in ("confidence", "accuracy")
+    )
+    return f"{bins[0].variant}: mean confidence {confidence}, accuracy {accuracy}"
+
+
+def _left_out(answers: int) -> str:
+    return f"Bins of fewer than {_LEAST_IN_BIN} answers are not drawn; they hold {answers:,}." if answers else ""
+
+
+def _over(x: alt.X, title: str, rows: Sequence[Point]) -> dict[str, Any]:
     """A line with marks a variant: `value` over `at`."""
     axis = axis_for([row["value"] for row in rows], HEIGHT)
     y = alt.Y("value:Q", title=title, axis=ticks(axis), scale=scale(axis))
-    names = list(dict.fromkeys(row["variant"] for row in rows))
-    layers = lines(names, [look[name].dash for name in names], x, y)
-    layers.append(data(_ALL).mark_point(filled=True, size=55, opacity=1).encode(x, y, COLOUR, SHAPE))
-    return spec(layers, {**_by_variant(rows), _ALL: rows})
+    marks = data("rows").mark_point(filled=True, size=55, opacity=1).encode(x, y, COLOUR, SHAPE)
+    return spec([lines("rows", x, y), marks], {"rows": rows})
 
 
 def _titled(text: str, findings: Findings, conditions: Conditions) -> str:
     return f"{text}, {words.shape(conditions, among=findings.shapes)}" if len(findings.shapes) > 1 else text
-
-
-def _by_variant(rows: Sequence[Point]) -> dict[str, list[Point]]:
-    """The rows of each variant, under its name."""
-    names = dict.fromkeys(row["variant"] for row in rows)
-    return {name: [row for row in rows if row["variant"] == name] for name in names}

@@ -2,22 +2,27 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..bench.results import Results
 from .rows import RESULT_COLUMNS, result_rows
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The last four are the wide forms of the first four, which some spreadsheets read alike."""
 
 
 def to_csv(runs: Sequence[Results]) -> str:
     """Return the rows of one or several runs under the columns of `rows.RESULT_COLUMNS`."""
+    return csv_text(RESULT_COLUMNS, (row for results in runs for row in result_rows(results)))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows as CSV under a heading of these columns, which every row has."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, RESULT_COLUMNS, lineterminator="\r\n")
+    writer = csv.DictWriter(stream, columns, lineterminator="\r\n")
     writer.writeheader()
-    for results in runs:
-        writer.writerows({key: _safe(value) for key, value in row.items()} for row in result_rows(results))
+    writer.writerows({key: _safe(value) for key, value in row.items()} for row in rows)
     return stream.getvalue()
 
 

@@ -74,6 +74,16 @@ class Findings:
         """The comparison of that kind at that shape, or the one that holds for every shape; None: there is neither."""
         return _at(self._comparisons.get((variant, metric, kind), ()), conditions)
 
+    def exact_measurement(self, variant: str, metric: str, conditions: Conditions) -> Measurement | None:
+        """The measurement under exactly these conditions, such as those of a slice; None where there is none."""
+        return _exactly(self._measurements.get((variant, metric), ()), conditions)
+
+    def exact_comparison(
+        self, variant: str, metric: str, conditions: Conditions, kind: Literal["ratio", "difference"]
+    ) -> Comparison | None:
+        """The comparison of that kind under exactly these conditions; None where there is none."""
+        return _exactly(self._comparisons.get((variant, metric, kind), ()), conditions)
+
     def quality_change(self, variant: str) -> Comparison | None:
         """How the main quality changed: a difference of accuracies, a ratio of perplexities."""
         if self.quality is None:
@@ -99,8 +109,11 @@ def _first(names: Sequence[str], measured: set[str]) -> str | None:
 
 
 def _at(rows: Sequence[_Row], conditions: Conditions) -> _Row | None:
-    exact = next((each for each in rows if each.conditions == conditions), None)
-    return exact or next((each for each in rows if not each.conditions), None)
+    return _exactly(rows, conditions) or _exactly(rows, {})
+
+
+def _exactly(rows: Sequence[_Row], conditions: Conditions) -> _Row | None:
+    return next((each for each in rows if each.conditions == conditions), None)
 
 
 def _concerns(gate: Gate, conditions: Conditions) -> bool:

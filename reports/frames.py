@@ -1,11 +1,12 @@
 """A run as tidy pandas DataFrames: one row an observation, a column for every key of `conditions`.
 
-Columns shared by all frames: `variant`, `metric` and the shape columns `batch_size`, `sequence_length`,
-`prompt_length`, `max_new_tokens`, `past_length`, `concurrency`, `rate`, `threads`, `slice`, missing where a shape has
-no such key.
+All frames have `variant`. Those of measurements, comparisons, gates and samples have the shape columns `batch_size`,
+`sequence_length`, `prompt_length`, `max_new_tokens`, `past_length`, `concurrency`, `rate`, `threads`, `slice`, missing where a
+shape has no such key.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 
 _MEASUREMENT = ("variant", "metric", "unit", *SHAPE_KEYS, "value", "low", "high", "n", "standard_error", "note")
 _COMPARISON = ("variant", "metric", "kind", "unit", *SHAPE_KEYS, "value", "low", "high", "confidence", "n")
+_VARIANT = (
+    *("variant", "backend", "precision", "status", "baseline", "reason", "note"),
+    *("bytes", "parameters", "build_seconds"),
+)
+_CLASS_RECALL = ("variant", "class_name", "n", "baseline", "candidate", "difference", "low", "high")
+_CONFUSION = ("variant", "label", "prediction", "n")
+_RELIABILITY = ("variant", "low", "high", "n", "confidence", "accuracy")
 _GATE = ("metric", "compare", "min", "max", "variant", *SHAPE_KEYS, "verdict", "suspicious", "sentence")
 
 
@@ -59,6 +67,53 @@ def gates(run_folder: Path | str) -> "pd.DataFrame":
         InputError: the folder has no readable results.json.
     """
     return _frame(rows.gate_rows(read_results(Path(run_folder))), _GATE)
+
+
+def variants(run_folder: Path | str) -> "pd.DataFrame":
+    """What became of every variant.
+
+    Columns: variant, backend, precision, status (ok, unavailable, failed), baseline, reason, note, bytes (of the artifact),
+    parameters (a count), build_seconds; the last three are missing where it was not built.
+
+    Raises:
+        InputError: the folder has no readable results.json.
+    """
+    found = read_results(Path(run_folder)).variants
+    return _frame(({"variant": row.name, **asdict(row)} for row in found), _VARIANT)
+
+
+def class_recalls(run_folder: Path | str) -> "pd.DataFrame":
+    """The recall of every class for every candidate.
+
+    Columns: variant, class_name, n (examples of the class), baseline, candidate and difference (shares 0-1), low / high (of the
+    difference; all classes of a variant hold together at 95 %).
+
+    Raises:
+        InputError: the folder has no readable results.json.
+    """
+    return _frame(map(asdict, read_results(Path(run_folder)).class_recalls), _CLASS_RECALL)
+
+
+def confusions(run_folder: Path | str) -> "pd.DataFrame":
+    """The wrong answers of every variant, the commonest pairs of classes first; a pair without a row has none or is a rare one.
+
+    Columns: variant, label, prediction, n (examples).
+
+    Raises:
+        InputError: the folder has no readable results.json.
+    """
+    return _frame(map(asdict, read_results(Path(run_folder)).confusions), _CONFUSION)
+
+
+def reliability(run_folder: Path | str) -> "pd.DataFrame":
+    """Confidence against accuracy in equal-width bins of confidence; empty bins are left out.
+
+    Columns: variant, low / high (ends of the bin), n (answers in it), confidence and accuracy (means over them); shares 0-1.
+
+    Raises:
+        InputError: the folder has no readable results.json.
+    """
+    return _frame(map(asdict, read_results(Path(run_folder)).reliability), _RELIABILITY)
 
 
 def samples(run_folder: Path | str) -> "pd.DataFrame":

@@ -4,16 +4,24 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from ..bench.results import Gate, Results, VariantRow
+from ..bench.results import Gate, Results, VariantRow, Verdict
 from . import words
 
+_MARKS: dict[Verdict, str] = {
+    "pass": "system-out",
+    "fail": "failure",
+    "inconclusive": "failure",
+    "not_evaluated": "error",
+}
+"""The element that says of a case what became of it."""
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def to_junit(runs: Sequence[Results]) -> str:
-    """Return a test suite a run: a rule that is not passed is a failure whose type is its verdict.
+    """Return a test suite a run with a case a rule, variant and shape.
 
-    A variant that failed is an error of its own, as it is for the exit code.
+    A rule that failed or is undecided is a failure whose type is its verdict, one that was not evaluated an error; a variant
+    that failed is an error of its own, as it is for the exit code.
     """
     root = ET.Element("testsuites", name="weighbridge")
     for results in runs:
@@ -24,14 +32,15 @@ def to_junit(runs: Sequence[Results]) -> str:
 
 def _suite(results: Results) -> ET.Element:
     failed = [row for row in results.variants if row.status == "failed"]
-    open_ = [gate for gate in results.gates if gate.verdict != "pass"]
+    marks = [_MARKS[gate.verdict] for gate in results.gates]
     suite = ET.Element(
         "testsuite",
         name=_clean(results.config.get("workload", {}).get("name", "weighbridge")),
         timestamp=_clean(str(results.environment.get("date", ""))),
         tests=str(len(results.gates) + len(failed)),
-        failures=str(len(open_)),
-        errors=str(len(failed)),
+        failures=str(marks.count("failure")),
+        errors=str(marks.count("error") + len(failed)),
+        skipped="0",
     )
     suite.extend(_rule_case(gate) for gate in results.gates)
     suite.extend(_variant_case(row) for row in failed)
@@ -43,10 +52,9 @@ def _rule_case(gate: Gate) -> ET.Element:
     name = f"{gate.metric} {gate.compare} {words.limit(gate)}" + (f" [{shape}]" if shape else "")
     case = ET.Element("testcase", classname=_clean(f"weighbridge.{gate.variant}"), name=_clean(name))
     sentence = _clean(gate.sentence + (" (suspicious: an implausible gain)" if gate.suspicious else ""))
-    if gate.verdict == "pass":
-        ET.SubElement(case, "system-out").text = sentence
-    else:
-        ET.SubElement(case, "failure", type=gate.verdict, message=sentence).text = sentence
+    mark = _MARKS[gate.verdict]
+    about = {} if gate.verdict == "pass" else {"type": gate.verdict, "message": sentence}
+    ET.SubElement(case, mark, about).text = sentence
     return case
 
 

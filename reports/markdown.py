@@ -91,15 +91,18 @@ def _environment(results: Results) -> str:
     return f"<sub>{escape(', '.join(str(each) for each in parts if each))}</sub>"
 
 
-_SPECIAL = re.compile(r"([\\`*|~])")
+_SPECIAL = re.compile(r"([\\`*|~$])")
 _LINK = re.compile(r"\](?=[(\[])")
 _LONE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-_MENTION = re.compile(r"@(?=\w)")
+_MENTION = re.compile(r"[@#](?=\w)")
+_BLOCK = re.compile(r"^(\d*)([#+.)-])(?=[#\s])")
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def escape(text: str) -> str:
-    """Text that stays text in Markdown: no markup, HTML, link or end of a cell, no new line, no person mentioned."""
-    text = " ".join(text.split())
+    """Text that stays text in Markdown: no markup, HTML, link or end of a cell, no new line, nobody mentioned, nothing unseen."""
+    text = _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", " ".join(text.split()))
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = _LONE_UNDERSCORE.sub(r"\\_", _SPECIAL.sub(r"\\\1", text))
-    return _MENTION.sub("@<!-- -->", _LINK.sub(r"\\]", text))
+    text = _BLOCK.sub(r"\1\\\2", _LINK.sub(r"\\]", text))
+    return _MENTION.sub(r"\g<0><!-- -->", text)

@@ -8,10 +8,12 @@ from typing import Literal, get_args
 from ..bench.results import RESULTS, read_results
 from ..optimize.errors import ConfigError, one_of
 from ..optimize.files import write_text
-from .csv import to_csv
+from . import benchmarks_page
+from .csv import csv_text, to_csv
 from .junit import to_junit
 from .markdown import to_markdown
 from .run_folder import Run, read_run
+from .saved_benchmarks import COLUMNS, SavedBenchmarks, benchmark_rows, read_benchmarks
 
 Format = Literal["html", "md", "csv", "json", "junit", "all"]
 
@@ -70,15 +72,56 @@ def render_many(
     return _write([read_run(Path(folder)) for folder in run_folders], path, format)
 
 
+def render_benchmarks(
+    files: Sequence[Path | str],
+    out: Path | str | None = None,
+    format: Format | None = "html",  # noqa: A002 - see render
+) -> Path:
+    """Render what pytest-benchmark saved, of any project; return the file written.
+
+    The page says that the samples were not interleaved, shows no ratio and judges nothing; files of unlike machines are kept apart.
+
+    Args:
+        files: JSON files that `pytest --benchmark-json` or `--benchmark-save` wrote, one or more.
+        out: file to write; default: beside a single file, `<name>-report`; for several `benchmarks-report` in the current folder.
+        format: html (also for None), md, csv or json (one row a benchmark).
+
+    Raises:
+        InputError: a file is damaged or none that pytest-benchmark wrote.
+        ConfigError: no file, an unknown format, junit (nothing is judged), or `out` is a folder.
+    """
+    if not files:
+        raise ConfigError("no file was given; name at least one that `pytest --benchmark-json` wrote")
+    format = format or "html"  # noqa: A001 - see render
+    _check(format)
+    if format not in _BENCHMARK_RENDERERS:
+        raise ConfigError(
+            f"{files[0]} cannot be rendered as {format}: nothing in it is judged. Allowed: {', '.join(_BENCHMARK_RENDERERS)}"
+        )
+    found = tuple(read_benchmarks(Path(file)) for file in files)
+    stem = found[0].path.with_suffix("") if len(found) == 1 else Path("benchmarks")
+    path = Path(out) if out is not None else stem.with_name(f"{stem.name}-report{Path(_FILES[format]).suffix}")
+    _need_file(path, format)
+    return _written(_BENCHMARK_RENDERERS[format](found), path)
+
+
 def _check(format: str | None) -> None:  # noqa: A002 - see render
     if format not in _FILES:
         raise ConfigError(one_of("format", str(format), get_args(Format)))
 
 
 def _write(runs: Sequence[Run], path: Path, format: str) -> Path:  # noqa: A002 - see render
+    _need_file(path, format)
+    return _written(_RENDERERS[format](runs), path)
+
+
+def _need_file(path: Path, format: str) -> None:  # noqa: A002 - see render
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give the name of a file to write, such as {path / _FILES[format]}")
-    text = _RENDERERS[format](runs)
+
+
+def _written(text: str, path: Path) -> Path:
+    """Write a text, in which half a surrogate pair of somebody's label becomes a question mark."""
     write_text(path, text.encode("utf-8", "replace").decode("utf-8"))
     return path
 
@@ -100,4 +143,12 @@ _RENDERERS: dict[str, Callable[[Sequence[Run]], str]] = {
     "csv": lambda runs: to_csv([run.results for run in runs]),
     "json": _json,
     "junit": lambda runs: to_junit([run.results for run in runs]),
+}
+
+
+_BENCHMARK_RENDERERS: dict[str, Callable[[tuple[SavedBenchmarks, ...]], str]] = {
+    "html": benchmarks_page.to_html,
+    "md": benchmarks_page.to_markdown,
+    "csv": lambda files: csv_text(COLUMNS, benchmark_rows(files)),
+    "json": lambda files: json.dumps(list(benchmark_rows(files)), indent=2, ensure_ascii=False) + "\n",
 }

@@ -1,17 +1,16 @@
 """What a report reads beside results.json: raw samples, the config as it was run, hashes of what was weighed."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bench.results import Results, read_results
+from ..bench.sample_table import COLUMNS, TEXTS, read_sample_table, sample_files
 from ..optimize.errors import InputError
+from ..optimize.plain_data import parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_COLUMNS = ("replicate", "round", "visit", "call", "phase", "variant", "conditions", "milliseconds")
 
 
 @dataclass(frozen=True)
@@ -50,22 +49,10 @@ def read_samples(folder: Path) -> "pa.Table":
         InputError: a file is cut short or not of a run.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    tables = []
-    for path in sorted((folder / "samples").glob("replicate-*.parquet")):
-        try:
-            # ParquetFile and not read_table: that one loads pyarrow.dataset, which loads pandas.
-            with pq.ParquetFile(path, read_dictionary=["phase", "variant", "conditions"]) as file:
-                tables.append(file.read(columns=list(_COLUMNS)))
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as samples ({error}); the run folder is damaged") from error
+    tables = [read_sample_table(path) for path in sample_files(folder)]
     if not tables:
-        empty = {
-            name: pa.array([], pa.string() if name in ("phase", "variant", "conditions") else pa.float64())
-            for name in _COLUMNS
-        }
-        return pa.table(empty)
+        return pa.table({name: pa.array([], pa.string() if name in TEXTS else pa.float64()) for name in COLUMNS})
     return pa.concat_tables(tables).unify_dictionaries()
 
 
@@ -74,11 +61,11 @@ def _sources(folder: Path) -> dict[str, str]:
     path = folder / "journal.jsonl"
     if not path.is_file():
         return {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         if '"prepared"' in line:
-            event = _json(path, line)
+            event = _object(path, line)
             names = {"source_sha256": "model", "data_sha256": "data", "calibration_sha256": "calibration data"}
-            return {name: event[key] for key, name in names.items() if event.get(key)}
+            return {name: str(event[key]) for key, name in names.items() if event.get(key)}
     return {}
 
 
@@ -86,14 +73,17 @@ def _artifacts(folder: Path) -> dict[str, str]:
     """Hashes of the artifacts' files, from the variants' manifests."""
     found: dict[str, str] = {}
     for path in sorted((folder / "variants").glob("*/manifest.json")):
-        manifest = _json(path, path.read_text(encoding="utf-8", errors="replace"))
-        found |= {f"{path.parent.name}/{name}": digest for name, digest in manifest.get("sha256", {}).items()}
+        hashes = _object(path, path.read_text(encoding="utf-8", errors="replace")).get("sha256")
+        for name, digest in hashes.items() if isinstance(hashes, dict) else ():
+            found[f"{path.parent.name}/{name}"] = str(digest)
     return found
 
 
-def _json(path: Path, text: str) -> dict[str, Any]:
+def _object(path: Path, text: str) -> dict[str, Any]:
     try:
-        data: dict[str, Any] = json.loads(text)
+        data = parse_json(text)
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}); the run folder is damaged") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path} holds no JSON object where one is meant; the run folder is damaged")
     return data

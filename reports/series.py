@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bench.metrics import Conditions
+from ..bench.sample_table import sample_files
 from .rows import CONTROL
 from .run_folder import read_samples
 
@@ -36,6 +37,8 @@ def curves(run_folder: Path) -> list[Curve]:
     Raises:
         InputError: a samples file is damaged.
     """
+    if not sample_files(run_folder):
+        return []
     samples = read_samples(run_folder)
     phase, variant, conditions = (_codes(samples[name]) for name in ("phase", "variant", "conditions"))
     milliseconds = _array(samples["milliseconds"])

@@ -72,13 +72,13 @@ def shape_tables(findings: Findings) -> Iterator[Table]:
             *_main_speed(findings, conditions),
             *_quality(findings),
             _size(findings),
+            _count(findings, conditions),
             *(
                 _absolute(findings, metric, conditions)
                 for metric in _MORE_SPEED[findings.is_generator]
                 if metric != findings.speed
             ),
             _absolute(findings, "agreement", {}),
-            _count(findings, conditions),
         ]
         yield _table(findings, words.shape(conditions), _filled(makers, findings), conditions)
 

@@ -81,6 +81,15 @@ def test_the_configs_of_the_variants_page_are_valid() -> None:
     assert set(re.findall(r"`([a-z0-9-]+)`", table)) >= set(technique_names())
 
 
+def test_the_config_of_the_gpu_page_is_valid() -> None:
+    """The TOML of docs/gpu.md is valid beside a workload."""
+    page = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)\n```", page, flags=re.DOTALL)
+    workload = {"task": "text-classification", "model": "checkpoints/intents"}
+    config = parse_config({"workload": workload, **tomllib.loads(block)}, "gpu.md")
+    assert config.measure.device == "cuda"
+
+
 def test_the_readmes_variants_and_rules_are_valid() -> None:
     """Each TOML block of the README is valid beside what its ten-line config says of model and variants."""
     first, *others = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)\n```", README, flags=re.DOTALL))
@@ -123,3 +132,11 @@ def test_documents_are_plain_text() -> None:
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
         text = page.read_text(encoding="utf-8")
         assert all(letter.isprintable() or letter == "\n" for letter in text), page.name
+
+
+def test_every_promise_of_security_names_tests_that_are_there() -> None:
+    """The tests and scripts that SECURITY.md says hold its promises exist."""
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:tests|bench|docs)/[\w/]+\.py", text))
+    assert len(named) > 15
+    assert not [name for name in named if not (ROOT / name).is_file()]

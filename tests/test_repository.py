@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("optimize", "bench", "reports")
-LIGHT_OF_BENCH = {"results", "metrics", "stats", "judge", "schema", "search_findings"}
+LIGHT_OF_BENCH = {"results", "metrics", "stats", "judge", "schema", "search_findings", "sample_table"}
 HEAVY = ("torch", "onnxruntime", "transformers", "tensorrt", "openvino", "sklearn", "pandas")
 
 

@@ -19,7 +19,7 @@ def list_() -> None:
         table.add_column(heading, overflow="fold")
     for variant in cache.variants():
         manifest = variant.manifest
-        steps = ", ".join(str(record.step["use"]) for record in manifest.steps)
+        steps = ", ".join(str(record.step.get("use", "")) for record in manifest.steps)
         table.add_row(
             variant.folder.name[:12], manifest.backend, manifest.precision, f"{manifest.bytes / 1e6:.2f}", steps
         )
@@ -28,10 +28,12 @@ def list_() -> None:
 
 @app.command()
 def clear() -> None:
-    """Delete the cached artifacts; those being built at this moment stay."""
+    """Delete the cached artifacts; those that a run uses or builds at this moment stay."""
     from ...optimize.cache import ArtifactCache
 
-    typer.echo(f"{ArtifactCache().clear()} artifacts removed")
+    cache = ArtifactCache()
+    removed, left = cache.clear(), len(cache.verify())
+    typer.echo(f"{removed} artifacts removed" + (f"; {left} in use were left" if left else ""))
 
 
 @app.command()

@@ -3,11 +3,14 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .run import Inconclusive
+
+if TYPE_CHECKING:
+    from ..results import Results
 
 
 class Format(StrEnum):
@@ -51,15 +54,11 @@ def command(
     ] = Inconclusive.FAIL,
 ) -> None:
     """Judge a finished run again; the exit code is the verdict."""
-    from dataclasses import asdict
-
     from ...reports import render
     from ..across import judged_against
     from ..derive import derive
     from ..results import write_results
     from ..rules_file import read_rules
-    from .console import standard_output
-    from .tables import github_annotation, print_gates
 
     folder = resolve(run)
     gates = read_rules(rules) if rules else None
@@ -69,13 +68,34 @@ def command(
         results = judged_against(results, saved, gates, inconclusive.value, unlike_machines=unlike_machines)
     write_results(results, folder)
     render(folder, None, None)
-    console = standard_output()
-    if format is Format.JSON:
-        verdicts = {"exit_code": results.exit_code, "gates": [asdict(gate) for gate in results.gates]}
-        console.print_json(json.dumps(verdicts))
-    elif format is Format.GITHUB:
-        for gate in results.gates:
-            typer.echo(github_annotation(gate))
-    else:
-        print_gates(results, console)
+    _print(results, format)
     raise typer.Exit(results.exit_code)
+
+
+def _print(results: "Results", form: Format) -> None:
+    """Print the verdicts; on GitHub also add the run's summary to that of the step."""
+    from ...reports import render
+    from .console import plain, standard_output
+    from .github import add_to_summary, annotations
+    from .tables import print_gates
+
+    if form is Format.JSON:
+        typer.echo(json.dumps(_verdicts(results), indent=2))
+    elif form is Format.GITHUB:
+        for line in annotations(results):
+            typer.echo(plain(line))
+        add_to_summary(render(results.folder, None, "md"))
+    else:
+        print_gates(results, standard_output())
+
+
+def _verdicts(results: "Results") -> dict[str, object]:
+    """What decided the exit code: the verdicts, and the variants that are not ok."""
+    from dataclasses import asdict
+
+    broken = [row for row in results.variants if row.status != "ok"]
+    return {
+        "exit_code": results.exit_code,
+        "gates": [asdict(gate) for gate in results.gates],
+        "variants": [{"name": row.name, "status": row.status, "reason": row.reason} for row in broken],
+    }

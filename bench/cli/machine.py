@@ -1,9 +1,15 @@
 """What `weighbridge doctor` prints: the machine, its backends, its noise floor; everything fits 80 columns."""
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ...optimize.backends import backend, backend_names
+from ...optimize.backends.base import Availability
+from ...optimize.errors import UnavailableError
+from ...optimize.nvml import gpus
 from ..counters import affinity, quota, spans
 from ..environment import advice, processor
 from ..noise import ERROR_RATE, POWER, STATISTICS, Noise
@@ -23,16 +29,26 @@ def print_machine(console: Console) -> None:
 
 
 def _print_backends(console: Console) -> None:
-    table = Table(title="Backends", title_justify="left")
+    names = [name for name in backend_names() if name != "fake"]
+    console.print(_availabilities("Backends", {name: backend(name).availability() for name in names}))
+    try:
+        for gpu in gpus():
+            console.print(f"GPU: {gpu.name}, {gpu.memory_bytes / 2**30:.0f} GiB, driver {gpu.driver}", markup=False)
+    except UnavailableError as error:
+        console.print(f"GPU: none is known; {error}", markup=False)
+    on_gpu = {name: backend(name).availability("cuda") for name in names if name != "tensorrt"}
+    console.print(_availabilities('With [measure] device = "cuda"', on_gpu))
+
+
+def _availabilities(title: str, found: Mapping[str, Availability]) -> Table:
+    """A row a backend: whether it is usable, and what would make it so."""
+    table = Table(title=Text(title), title_justify="left")
     for heading in ("backend", "usable", "version", "reason and remedy"):
         table.add_column(heading, overflow="fold")
-    for name in backend_names():
-        if name == "fake":
-            continue
-        found = backend(name).availability()
-        words = ". ".join(part.rstrip(".") for part in (found.reason, found.remedy) if part)
-        table.add_row(name, "yes" if found.usable else "no", found.version, words)
-    console.print(table)
+    for name, each in found.items():
+        words = ". ".join(part.rstrip(".") for part in (each.reason, each.remedy) if part)
+        table.add_row(name, "yes" if each.usable else "no", each.version, Text(words))
+    return table
 
 
 def print_noise(noise: Noise, console: Console) -> None:

@@ -9,7 +9,10 @@ import typer
 
 from ...optimize.errors import WeighbridgeError
 from . import build, cache, compare, demo, doctor, gate, init, report, run, search, workloads
+from .interrupts import Terminated
 
+REFUSED = 2
+"""What the system refuses (no such file, no permission, no space) is for the user to mend, as bad input is."""
 INTERNAL_ERROR = 70
 INTERRUPTED = 130
 TERMINATED = 143
@@ -28,10 +31,6 @@ for module in (demo, run, compare, build, report, gate, search, doctor, init, wo
 app.add_typer(cache.app, name="cache")
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived; unwinds like a keyboard interrupt, so that children end and files are whole."""
-
-
 def main() -> None:
     """Run the command line and exit with its code."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -45,8 +44,11 @@ def _exit_code() -> int:
         code = ended.code if isinstance(ended.code, int) else 0
         return _interrupted(code) if code == INTERRUPTED else code
     except WeighbridgeError as error:
-        typer.echo(f"error: {error}", err=True)
+        _tell_error(str(error))
         return error.exit_code
+    except OSError as error:
+        _tell_error(f"the system refused {error.filename or 'it'}: {error.strerror or error}")
+        return REFUSED
     except Terminated:
         return _interrupted(TERMINATED)
     except Exception:  # noqa: BLE001 - a bug of ours must not look like a failed gate
@@ -56,8 +58,14 @@ def _exit_code() -> int:
     return 0
 
 
+def _tell_error(sentence: str) -> None:
+    from .console import plain
+
+    typer.echo(f"error: {plain(sentence)}", err=True)
+
+
 def _interrupted(code: int) -> int:
-    typer.echo("interrupted; what was finished is in the run folder", err=True)
+    typer.echo("interrupted", err=True)
     return code
 
 

@@ -1,17 +1,18 @@
 """`--plan`: what would be done, how long it would take, what the rules need; nothing is started."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from ...optimize.backends import backend
-from ..config import Config
+from ..config import Config, MeasureConfig
 from ..looks import LOOKS
-from ..metrics import METRICS
+from ..metrics import METRICS, ModelKind
 from ..needed import is_counted, planned_sentence
-from ..rules import Rule, rules_of
+from ..rules import Rule, needs_of, rules_of
 from ..running import Options, complete
+from ..speed import BEST
 from .console import standard_output
 
 _BUILD_SECONDS = 10
@@ -59,12 +60,40 @@ def _time(config: Config, usable: int) -> Iterator[str]:
 
 
 def _rules(config: Config, candidates: int) -> Iterator[str]:
-    kind = "decoder" if config.workload.task == "text-generation" else "classifier"
-    rules = rules_of(config.gates, kind)  # type: ignore[arg-type]
+    kind: ModelKind = "decoder" if config.workload.task == "text-generation" else "classifier"
+    rules = rules_of(config.gates, kind)
     if not rules:
         yield "No rules and no preset: nothing would be judged."
     for rule in rules:
-        yield f"Rule: {rule.words}. {_needs(rule, config, candidates)}"
+        yield f"Rule: {rule.words}. {never_measured(rule, config, kind) or _needs(rule, config, candidates)}".rstrip()
+
+
+def never_measured(rule: Rule, config: Config, kind: ModelKind) -> str:
+    """Why nothing that the config measures would decide a rule, as a sentence; empty where something may."""
+    if METRICS[rule.metric].of not in (None, kind):
+        return f"It cannot be decided: {needs_of(rule.metric)}."
+    if rule.metric == "sustained_rate" and not config.measure.latency_limit:
+        return f"It cannot be decided: {needs_of(rule.metric)}."
+    for name, measured in _measured(config.measure).items():
+        wanted = rule.conditions.get(name)
+        if wanted is not None and wanted not in measured:
+            listed = ", ".join(map(str, measured)) or "none"
+            return f"It will hardly be decided: {name} {wanted} is not among those measured ({listed})."
+    return ""
+
+
+def _measured(measure: MeasureConfig) -> dict[str, Sequence[int | float | str]]:
+    """The values of each condition that a run may have; one caller alone has none of concurrency."""
+    best = (BEST,) if len(measure.batch_sizes) > 1 else ()
+    return {
+        "batch_size": (*measure.batch_sizes, *best),
+        "prompt_length": measure.prompt_lengths,
+        "max_new_tokens": measure.output_lengths,
+        "sequence_length": measure.sequence_lengths,
+        "concurrency": () if measure.concurrency == (1,) else measure.concurrency,
+        "rate": measure.rates,
+        "threads": (measure.threads,),
+    }
 
 
 def _needs(rule: Rule, config: Config, candidates: int) -> str:
@@ -80,8 +109,7 @@ def _needs(rule: Rule, config: Config, candidates: int) -> str:
 
 
 def _warn_of_unavailable(config: Config, console: Console) -> None:
-    named = {*config.gates.required, *(name for rule in config.gates.rules for name in rule.variants)}
     for variant in config.variants:
         found = backend(variant.backend).availability()
-        if variant.name in named and not found.usable:
+        if variant.name in config.gates.named and not found.usable:
             console.print(f"{variant.name} is named by a rule but unavailable: the exit code would be 4.", markup=False)

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,9 +17,13 @@ class Inconclusive(StrEnum):
 def command(
     config: Annotated[
         str | None,
-        typer.Argument(metavar="CONFIG|MODEL", help="Config file; or a model, with --data.", show_default=False),
+        typer.Argument(
+            metavar="CONFIG|MODEL", help="Config file; or a model, with --data or --workload.", show_default=False
+        ),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Evaluation data for a model without a config.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data for a model without a config, or of your own for a built-in workload.")
+    ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer folder, for a model without one.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Labels, where they are a file of their own.")] = None,
     workload: Annotated[str | None, typer.Option(help="A built-in workload with its default variants.")] = None,
@@ -27,26 +31,40 @@ def command(
     max_seconds: Annotated[float | None, typer.Option(min=0.1, help="Sampling time of the whole run.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A fast look: fewer examples, four replicates.")] = False,
     inconclusive: Annotated[
-        Inconclusive, typer.Option(help="Whether an undecided rule fails (exit 3) or warns.")
-    ] = Inconclusive.FAIL,
+        Inconclusive | None,
+        typer.Option(help="Whether an undecided rule fails (exit 3) or warns; default fail.", show_default=False),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done; start nothing.")] = False,
-    resume: Annotated[Path | None, typer.Option(help="An interrupted run to finish (not available yet).")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Run folder of an interrupted run to finish; `latest` is the newest under runs/."),
+    ] = None,
 ) -> None:
     """Build, weigh and judge the variants of a config; the exit code is the verdict."""
-    from ...optimize.errors import NotAvailableYetError
     from ..running import Options
     from .console import ConsoleReporter
-    from .finish import finish
+    from .finish import finish, finish_interrupted
+    from .gate import resolve
     from .planning import print_plan
 
+    undecided: Literal["fail", "warn"] | None = None if inconclusive is None else inconclusive.value
     if resume is not None:
-        raise NotAvailableYetError("run --resume is not available yet in this release; start the run again")
+        _need_alone([config, data, tokenizer, labels, workload, out, max_seconds, quick or None, plan or None])
+        raise typer.Exit(finish_interrupted(resolve(resume), undecided, ConsoleReporter()))
     chosen, base = _config(config, data, tokenizer, labels, workload)
-    options = Options(out, base, quick, max_seconds, inconclusive=inconclusive.value)
+    options = Options(out, base, quick, max_seconds, inconclusive=undecided or "fail")
     if plan:
         print_plan(chosen, options)
         return
     raise typer.Exit(finish(chosen, options, ConsoleReporter()))
+
+
+def _need_alone(given: list[Any]) -> None:
+    """Refuse whatever is given beside --resume and would make another run of it."""
+    from ...optimize.errors import ConfigError
+
+    if any(each is not None for each in given):
+        raise ConfigError("--resume goes on with what the run was begun with: give it alone, or with --inconclusive")
 
 
 def _config(
@@ -54,17 +72,14 @@ def _config(
 ) -> tuple[Any, Path]:
     """The config that was meant, and the folder against which its paths are meant."""
     from ...optimize.errors import ConfigError
-    from ..config import find_config, load_config, parse_config
+    from ..config import find_config, load_config
     from .console import standard_output
-    from .guess import config_of_model
+    from .guess import config_of_builtin, config_of_model
 
     if workload is not None:
-        if given is not None or data is not None:
-            raise ConfigError(
-                "--workload stands alone here; to bring your own data, name the workload in a config as builtin"
-            )
-        preset = {"workload": {"name": workload, "builtin": workload}, "gates": {"preset": "no-regression"}}
-        return parse_config(preset, "--workload"), Path()
+        if tokenizer is not None:
+            raise ConfigError("--tokenizer is of a model without one; a built-in workload brings its own: leave it out")
+        return config_of_builtin(workload, given, data, labels), Path()
     if given is None:
         if data is not None:
             raise ConfigError("--data needs a model: `weighbridge run MODEL --data FILE`")

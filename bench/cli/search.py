@@ -1,6 +1,7 @@
 """`weighbridge search`: sensitivity and rollback search."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,17 +42,19 @@ def command(
     """
     from ...optimize.errors import ConfigError
     from ..config import find_config, load_config
-    from ..running import Options, complete
+    from ..running import Options, complete, new_run_folder
     from ..search import resume as go_on
     from ..search import search
     from ..search_config import Wanted
     from .console import ConsoleReporter, standard_output
+    from .interrupts import going_on_with
 
     reporter = ConsoleReporter()
     if resume is not None:
         if config is not None or max_drop is not None or variant is not None or out is not None or plan:
             raise ConfigError("--resume goes on with what was asked for: give it alone, or with another --max-seconds")
-        raise typer.Exit(_finish(go_on(resume, max_seconds, reporter=reporter), reporter))
+        with going_on_with("weighbridge search", resume):
+            raise typer.Exit(_finish(go_on(resume, max_seconds, reporter=reporter), reporter))
     wanted = Wanted(MAX_DROP if max_drop is None else max_drop, max_seconds or MAX_SECONDS, variant)
     path = config or find_config(Path())
     options = Options(out=out, base=path.parent)
@@ -60,7 +63,9 @@ def command(
         for sentence in _planned(complete(chosen, options), wanted):
             standard_output().print(sentence, markup=False)
         return
-    raise typer.Exit(_finish(search(chosen, wanted, options, reporter), reporter))
+    folder = new_run_folder(out, chosen.workload.name)
+    with going_on_with("weighbridge search", folder):
+        raise typer.Exit(_finish(search(chosen, wanted, replace(options, out=folder), reporter), reporter))
 
 
 def _finish(results: "Results", reporter: "Reporter") -> int:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..building import Built
-from ..results import Comparison, Gate, Results, VariantRow
+from ..results import Comparison, Results, VariantRow
 
 _MARKS = {"pass": "+", "fail": "x", "inconclusive": "?", "not_evaluated": "-"}
 _SPEED = ("latency_p50", "tpot")
@@ -21,15 +21,16 @@ def print_results(results: Results, console: Console) -> None:
     for shape in shapes:
         console.print(_table(results, [each for each in speeds if _shape_words(each) == shape], shape))
     for row in results.variants:
-        if row.status != "ok":
-            console.print(f"{row.name}: {row.status}: {row.reason}", markup=False)
-        elif row.note:
+        if row.status == "ok" and row.note:
             console.print(f"{row.name}: {row.note}", markup=False)
     print_gates(results, console)
 
 
 def print_gates(results: Results, console: Console) -> None:
-    """Print every verdict as a sentence, then the notices."""
+    """Print why variants are not ok, every verdict as a sentence, then the notices."""
+    for row in results.variants:
+        if row.status != "ok":
+            console.print(f"{row.name}: {row.status}: {row.reason}", markup=False)
     for gate in results.gates:
         flag = " (suspicious: an implausible gain)" if gate.suspicious else ""
         console.print(f"{_MARKS[gate.verdict]} {gate.sentence}{flag}", markup=False)
@@ -52,13 +53,6 @@ def print_built(built: Sequence[Built], folder: Path, console: Console) -> None:
             manifest.note if manifest else made.reason,
         )
     console.print(table)
-
-
-def github_annotation(gate: Gate) -> str:
-    """A verdict as a GitHub workflow command; newlines and percent signs are escaped as it demands."""
-    level = {"fail": "error", "inconclusive": "warning", "not_evaluated": "warning"}.get(gate.verdict, "notice")
-    text = gate.sentence.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return f"::{level} title=weighbridge {gate.verdict}::{text}"
 
 
 def _whole(speed: Comparison) -> bool:

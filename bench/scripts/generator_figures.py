@@ -22,6 +22,7 @@ from weighbridge.bench.evidence import Perplexity
 from weighbridge.bench.generation import generate
 from weighbridge.bench.scoring import negative_log_likelihood
 from weighbridge.bench.stats import quantile_interval
+from weighbridge.bench.workloads.builtin import Request
 from weighbridge.bench.workloads.builtin_gpt2_text import Size, make_with
 from weighbridge.optimize.backends import backend
 from weighbridge.optimize.backends.base import Decoder, OpenOptions
@@ -40,6 +41,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     REFERENCE: {"backend": "torch", "precision": "fp32"},
     "torch-int8": {"backend": "torch", "precision": "int8"},
     EXACT: {"backend": "onnxruntime", "precision": "fp32"},
+    "ort-fp32-copying": {"backend": "onnxruntime", "precision": "fp32", "steps": [{"use": "export"}]},
     "onnxruntime-int8": {"backend": "onnxruntime", "precision": "int8"},
     "ort-int8-packed": {"backend": "onnxruntime", "precision": "int8", "steps": [{"use": "weight-only", "bits": 8}]},
     "onnxruntime-int4": {"backend": "onnxruntime", "precision": "int4"},
@@ -226,7 +228,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=None, help="rounds that are counted")
     chosen = parser.parse_args()
     size = QUICK if chosen.quick else FULL
-    made = make_with(size, 0, lambda share, text: print(f"training {share:.0%}, {text}", end="\r"))
+    made = make_with(size, Request(seed=0), lambda share, text: print(f"training {share:.0%}, {text}", end="\r"))
     rounds = chosen.rounds or (5 if chosen.quick else 30)
     figures(
         Path(made.source.reference),

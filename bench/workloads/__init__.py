@@ -1,4 +1,4 @@
-"""What is weighed: one file a kind of model, one file a built-in workload (`builtin_<name>.py` with a `WORKLOAD`)."""
+"""What is weighed: one file a kind of model, one file a built-in workload (`builtin_<name>.py` with `WORKLOADS`)."""
 
 import functools
 import importlib
@@ -14,7 +14,7 @@ _PREFIX = "builtin_"
 def _builtins() -> dict[str, Builtin]:
     names = (info.name for info in pkgutil.iter_modules(__path__))
     modules = (importlib.import_module(f"{__name__}.{name}") for name in names if name.startswith(_PREFIX))
-    found: list[Builtin] = [module.WORKLOAD for module in modules]
+    found: list[Builtin] = [each for module in modules for each in module.WORKLOADS]
     return {each.name: each for each in found}
 
 

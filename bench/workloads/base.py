@@ -4,7 +4,8 @@ A child process prepares it (tokenizes, decodes, trains a built-in model on firs
 read arrays, so that the parent holds no model and no worker tokenizes.
 
     prepared.json
-    evaluation/<length>/<input>.npy   first axis: examples; <length> is the sequence or prompt length, 0 where there is none
+    evaluation/<length>/<input>.npy   first axis: examples; <length> is the sequence or prompt length, 0 where there is none;
+                                      <input> is percent-encoded
     evaluation/labels.npy             int64, absent where there are no labels
     evaluation/excerpts.json          a list of short texts to recognise an example by (may be empty strings)
     evaluation/slices.json            data columns that rules may judge within: column -> a value for each example
@@ -15,19 +16,25 @@ read arrays, so that the parent holds no model and no worker tokenizes.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote, unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...optimize.errors import InputError
 from ...optimize.files import sha256_of_file, sha256_of_json, write_json
-from ...optimize.model import Batch, Kind
+from ...optimize.model import Batch, Kind, Signature
 from ...optimize.source import Source, Task
 
 PREPARED = "prepared.json"
+_SUFFIX = ".npy"
+_LONGEST_NAME = 200
+_MOST_NUMBERS = 2**30
 Part = Literal["evaluation", "calibration", "scoring"]
 
 
@@ -73,7 +80,8 @@ class Prepared:
     def arrays(self, part: Part, length: int) -> dict[str, NDArray[Any]]:
         """Return the named arrays of a part, memory-mapped."""
         folder = self.folder / part / str(length)
-        return {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+        paths = sorted(folder.glob(f"*{_SUFFIX}"))
+        return {unquote(path.name.removesuffix(_SUFFIX)): np.load(path, mmap_mode="r") for path in paths}
 
     def labels(self, part: Part = "evaluation") -> NDArray[np.int64] | None:
         """Return the labels of a part, shape (examples,), or None where it has none."""
@@ -115,6 +123,34 @@ class Prepared:
         data = json.loads((folder / PREPARED).read_text(encoding="utf-8"))
         tuples = {key: tuple(data[key]) for key in ("class_names", "lengths", "notices")}
         return Prepared(**{**data, **tuples, "folder": folder, "source": Source.from_dict(data["source"])})
+
+
+def array_file(folder: Path, name: str) -> Path:
+    """Where the array of an input lies: whatever a model calls its inputs, the file stays in the folder.
+
+    Raises:
+        InputError: the name is too long for a file.
+    """
+    quoted = quote(name, safe="")
+    if len(quoted) > _LONGEST_NAME:
+        raise InputError(f"the model's input '{name[:40]}...' has a name of {len(name)} letters; give it a shorter one")
+    return folder / f"{quoted}{_SUFFIX}"
+
+
+def need_room(signature: Signature, examples: int) -> None:
+    """Check that so many examples, or one batch where the model fixes a larger one, can be held as arrays.
+
+    Raises:
+        InputError: they would be larger than any real input.
+    """
+    for spec in signature.inputs:
+        sizes = [size for size in spec.shape[1:] if isinstance(size, int)]
+        numbers = max(examples, spec.fixed_batch or 1) * math.prod(sizes)
+        if numbers > _MOST_NUMBERS:
+            raise InputError(
+                f"the model's input '{spec.name}' has shape {spec.shape}: that is {numbers:,} numbers, more than can be held; "
+                "export the model with the shape that it is used with, or give data"
+            )
 
 
 def hash_of_arrays(folder: Path) -> str:

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ...optimize.files import sha256_of_json
 from ...optimize.loading import describe
 from ...optimize.training import TrainingConfig, fit
 from ..child import Progress
-from .builtin import DEFAULT_VARIANTS, Builtin, Made
-from .data import Rows
-from .docstrings import Docstring, balanced, installed_docstrings
+from .builtin import DEFAULT_VARIANTS, Builtin, Made, Request
+from .corpus import Corpus, corpus_of
+from .docstrings import by_library
 from .trained import trained
 
 _CALIBRATION = 256
@@ -37,102 +36,91 @@ class Size:
 DEFAULT_SIZE = Size()
 
 
-@dataclass(frozen=True)
-class Split:
-    """Docstrings to train on and, from other modules, to evaluate."""
-
-    train: tuple[Docstring, ...]
-    test: tuple[Docstring, ...]
-
-    @property
-    def libraries(self) -> tuple[str, ...]:
-        """The classes."""
-        return tuple(sorted({each.library for each in self.train}))
-
-
-def split(size: Size) -> Split:
-    """Read the installed libraries' docstrings and keep so many of each."""
-    found = installed_docstrings()
-    train = balanced([each for each in found if not each.held_out], size.train_a_library)
-    test = balanced([each for each in found if each.held_out], size.test_a_library)
-    return Split(tuple(train), tuple(test))
-
-
-def rows_of(docstrings: Sequence[Docstring]) -> Rows:
-    """Docstrings as texts and labels."""
-    return Rows(texts=tuple(each.text for each in docstrings), labels=tuple(each.library for each in docstrings))
-
-
-def make_with(size: Size, seed: int, progress: Progress) -> Made:
+def make_with(size: Size, request: Request, progress: Progress) -> Made:
     """Train a BERT of that size (or take it from the cache)."""
-    progress(0.02, "reading docstrings")
-    data = split(size)
-    facts = [str(size), seed, sha256_of_json([[each.text, each.library] for each in data.train])]
-    folder = trained("docstrings-bert", sys.modules[__name__], facts, lambda to: _train(to, data, size, seed, progress))
-    shuffled = np.random.default_rng(seed).permutation(len(data.train))[:_CALIBRATION]
+    progress(0.02, "reading texts")
+    corpus = corpus_of(request, lambda: by_library(size.train_a_library, size.test_a_library))
+    facts = [str(size), request.seed, corpus.sha256]
+    code = sys.modules[__name__]
+    folder = trained("docstrings-bert", code, facts, lambda to: _train(to, corpus, size, request.seed, progress))
     return Made(
         source=describe("transformers", str(folder), "text-classification"),
-        evaluation=rows_of(data.test),
-        calibration=rows_of([data.train[int(place)] for place in shuffled]),
-        class_names=data.libraries,
+        evaluation=corpus.evaluation,
+        calibration=corpus.calibration(_CALIBRATION, request.seed),
+        class_names=corpus.class_names,
     )
 
 
-def _train(folder: Path, data: Split, size: Size, seed: int, progress: Progress) -> None:
+def _train(folder: Path, corpus: Corpus, size: Size, seed: int, progress: Progress) -> None:
     import torch
-    from transformers import BertConfig, BertForSequenceClassification
+    from transformers import BertForSequenceClassification
 
-    tokenizer = _tokenizer([each.text for each in data.train], size)
+    tokenizer = wordpieces(corpus.texts, size.vocabulary)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
-    names = dict(enumerate(data.libraries))
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=size.hidden,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        intermediate_size=4 * size.hidden,
-        max_position_embeddings=512,
+    names = dict(enumerate(corpus.class_names))
+    config = bert_config(
+        len(tokenizer),
+        size.hidden,
+        size.layers,
+        size.heads,
         id2label=names,
         label2id={name: number for number, name in names.items()},
     )
     module = BertForSequenceClassification(config)
-    texts = [each.text for each in data.train]
-    encoded = tokenizer(texts, padding="max_length", truncation=True, max_length=size.length, return_tensors="np")
-    labels = np.array([data.libraries.index(each.library) for each in data.train], dtype=np.int64)
+    encoded = tokenizer(
+        list(corpus.texts), padding="max_length", truncation=True, max_length=size.length, return_tensors="np"
+    )
     arrays = {name: encoded[name].astype(np.int64) for name in ("input_ids", "attention_mask")}
     training = TrainingConfig(learning_rate=1e-3, epochs=size.epochs, batch_size=32, weight_decay=0.01, seed=seed)
-    fit(module, arrays, labels, training, progress)
+    fit(module, arrays, corpus.targets, training, progress)
     module.save_pretrained(folder)
 
 
-def _tokenizer(texts: Sequence[str], size: Size) -> Any:
+def bert_config(vocabulary: int, hidden: int, layers: int, heads: int, **settings: Any) -> Any:
+    """The config of a small BERT for at most 512 tokens."""
+    from transformers import BertConfig
+
+    return BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * hidden,
+        max_position_embeddings=512,
+        **settings,
+    )
+
+
+def wordpieces(texts: Sequence[str], vocabulary: int) -> Any:
     """A lower-casing WordPiece tokenizer learnt from the texts."""
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertTokenizerFast
 
     learnt = BertWordPieceTokenizer(lowercase=True)
-    learnt.train_from_iterator(texts, vocab_size=size.vocabulary, show_progress=False)
+    learnt.train_from_iterator(texts, vocab_size=vocabulary, show_progress=False)
     return BertTokenizerFast(tokenizer_object=learnt._tokenizer, model_max_length=512)  # noqa: SLF001 - the wrapped tokenizer has no public name
 
 
-def make(seed: int, progress: Progress) -> Made:
+def make(request: Request, progress: Progress) -> Made:
     """Make the workload at its default size."""
-    return make_with(DEFAULT_SIZE, seed, progress)
+    return make_with(DEFAULT_SIZE, request, progress)
 
 
-WORKLOAD = Builtin(
-    "docstrings-bert",
-    "which library is this docstring from: a small BERT trained on the installed libraries",
-    "text-classification",
-    make,
-    (
-        *DEFAULT_VARIANTS,
-        {
-            "name": "onnxruntime-int8-static",
-            "backend": "onnxruntime",
-            "precision": "int8",
-            "steps": [{"use": "static-int8"}],
-        },
+WORKLOADS = (
+    Builtin(
+        "docstrings-bert",
+        "which library is this docstring from: a small BERT trained on the installed libraries",
+        "text-classification",
+        make,
+        (
+            *DEFAULT_VARIANTS,
+            {
+                "name": "onnxruntime-int8-static",
+                "backend": "onnxruntime",
+                "precision": "int8",
+                "steps": [{"use": "static-int8"}],
+            },
+        ),
     ),
 )

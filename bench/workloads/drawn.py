@@ -11,7 +11,7 @@ from ...optimize.files import sha256_of_json
 from ...optimize.model import Signature, TensorSpec
 from ...optimize.source import Source
 from ..config import MeasureConfig, WorkloadConfig
-from .base import Prepared
+from .base import Prepared, array_file, need_room
 
 EXAMPLES = 256
 _VOCABULARY = 1000
@@ -26,9 +26,11 @@ def draw(
 
     Raises:
         ConfigError: the model is no ONNX file, whose signature would say what to draw.
+        InputError: its inputs are too large to be drawn, or have names that no file can have.
     """
     if source.kind != "onnx":
         raise ConfigError("workload.data is missing; only an .onnx file says by itself what inputs look like")
+    need_room(signature, EXAMPLES)
     random = np.random.default_rng(config.seed)
     sequences = any(_is_tokens(spec) for spec in signature.inputs)
     fixed = signature.fixed_length
@@ -38,7 +40,7 @@ def draw(
         place = folder / "evaluation" / str(length)
         place.mkdir(parents=True)
         for spec in signature.inputs:
-            np.save(place / f"{spec.name}.npy", _values(spec, length, vocabulary, random))
+            np.save(array_file(place, spec.name), _values(spec, length, vocabulary, random))
     prepared = Prepared(
         folder=folder,
         name=config.name,
@@ -72,7 +74,7 @@ def vocabulary_of(path: Path) -> int:
         and node.input[1] in inputs
         and "type" not in node.input[1]
     ]
-    return min(sizes, default=_VOCABULARY)
+    return max(1, min(sizes, default=_VOCABULARY))
 
 
 def _is_tokens(spec: TensorSpec) -> bool:

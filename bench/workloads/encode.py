@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...optimize.errors import InputError
+from ...optimize.errors import InputError, first_line
 from ...optimize.model import Signature, TensorSpec
 from ..config import Preprocess
 
@@ -48,7 +48,8 @@ def tokens(tokenizer: Any, texts: Sequence[str], length: int, signature: Signatu
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
         raise InputError("the tokenizer has no padding token and no end-of-text token; add one and save it again")
-    encoded = tokenizer(
+    made = encoded(
+        tokenizer,
         list(texts),
         padding="max_length",
         truncation=True,
@@ -57,8 +58,22 @@ def tokens(tokenizer: Any, texts: Sequence[str], length: int, signature: Signatu
         return_token_type_ids=True,
     )
     if unknown:
-        return {names[0]: encoded["input_ids"].astype(np.int64)}
-    return {name: encoded[name].astype(np.int64) for name in names}
+        return {names[0]: made["input_ids"].astype(np.int64)}
+    return {name: made[name].astype(np.int64) for name in names}
+
+
+def encoded(tokenizer: Any, texts: str | list[str], **options: Any) -> Any:
+    """What a tokenizer makes of a text or texts.
+
+    Raises:
+        InputError: its files say what cannot be, which some of them show only now.
+    """
+    try:
+        return tokenizer(texts, **options)
+    except Exception as error:
+        raise InputError(
+            f"the tokenizer cannot be used ({first_line(error)}); save it again with save_pretrained"
+        ) from error
 
 
 def images(values: NDArray[Any], preprocess: Preprocess, spec: TensorSpec) -> dict[str, NDArray[np.float32]]:

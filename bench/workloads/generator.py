@@ -11,10 +11,10 @@ from ...optimize.errors import ConfigError, InputError
 from ...optimize.files import sha256_of_json
 from ...optimize.loading import transformers_config
 from ...optimize.source import Source
-from ..config import MeasureConfig, WorkloadConfig
+from ..config import Columns, MeasureConfig, WorkloadConfig
 from .base import Prepared, hash_of_arrays
 from .data import kind_of, read_prompts, read_text
-from .encode import load_tokenizer
+from .encode import encoded, load_tokenizer
 from .prompts import Prompts, Tokens, left_padded
 from .text_windows import (
     TIMED,
@@ -85,6 +85,18 @@ def prepare_generator(
     return prepared
 
 
+def text_of(data: Path, columns: Columns) -> str:
+    """The text of a file, or of a table its prompts, each with its reference where there is one, a line each.
+
+    Raises:
+        InputError: the file is damaged, lacks a column, or has an empty prompt or reference.
+    """
+    if kind_of(data) == "txt":
+        return read_text(data)
+    asked, references = read_prompts(data, columns)
+    return "\n".join(map("".join, zip(asked, references, strict=True)) if references else asked)
+
+
 @dataclass(frozen=True)
 class _Maker:
     """What turns data into prompts and windows; `positions` are the model's, None where it has no limit."""
@@ -106,9 +118,9 @@ class _Maker:
         model = transformers_config(source.reference).get_text_config()
         positions = getattr(model, "max_position_embeddings", None)
         for length in measure.prompt_lengths:
-            if positions is not None and length + measure.max_new_tokens > positions:
+            if positions is not None and length + measure.most_new_tokens > positions:
                 raise ConfigError(
-                    f"prompt {length} + max_new_tokens {measure.max_new_tokens} is over the model's {positions} positions"
+                    f"prompt {length} + max_new_tokens {measure.most_new_tokens} is over the model's {positions} positions"
                 )
         ends = getattr(model, "eos_token_id", None)
         ends = ends if isinstance(ends, list) else [ends]
@@ -141,7 +153,7 @@ class _Maker:
         rows = self._drawn(len(texts), self.config.max_examples)
         texts, references = (tuple(each[row] for row in rows) for each in (texts, references or ("",) * len(texts)))
         ids = [self._tokens(text).ids for text in texts]
-        self._need_positions(data, [len(each) + self.measure.max_new_tokens for each in ids], rows, "max_new_tokens")
+        self._need_positions(data, [len(each) + self.measure.most_new_tokens for each in ids], rows, "max_new_tokens")
         some = self._drawn(len(ids), TIMED)
         timed = {
             length: left_padded([ids[row] for row in some], length, self.pad) for length in self.measure.prompt_lengths
@@ -174,9 +186,9 @@ class _Maker:
         return [int(row) for row in np.sort(chosen)]
 
     def _tokens(self, text: str, *, special: bool = True) -> TokenText:
-        encoded = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
-        ends = np.array([end for _, end in encoded["offset_mapping"]], dtype=np.int64)
-        return TokenText(np.array(encoded["input_ids"], dtype=np.int64), bytes_of_tokens(text, ends))
+        made = encoded(self.tokenizer, text, return_offsets_mapping=True, add_special_tokens=special)
+        ends = np.array([end for _, end in made["offset_mapping"]], dtype=np.int64)
+        return TokenText(np.array(made["input_ids"], dtype=np.int64), bytes_of_tokens(text, ends))
 
     def _prompts(self, ids: Sequence[Tokens], texts: Sequence[str], references: tuple[str, ...]) -> Prompts:
         sampling = self.measure.sampling
@@ -184,19 +196,14 @@ class _Maker:
             tuple(ids),
             tuple(texts),
             references,
-            self.measure.max_new_tokens,
+            self.measure.most_new_tokens,
             self.end_tokens,
             None if sampling is None else sampling.model_dump(),
         )
 
     def write_calibration(self, data: Path, folder: Path) -> None:
         """Write windows of a text, or of a table's prompts, each with its reference, one after another and without overlap."""
-        if kind_of(data) == "txt":
-            text = read_text(data)
-        else:
-            asked, references = read_prompts(data, self.config.columns)
-            text = "\n".join(map("".join, zip(asked, references, strict=True)) if references else asked)
-        ids = self._tokens(text).ids
+        ids = self._tokens(text_of(data, self.config.columns)).ids
         if len(ids) < self._size:
             raise InputError(
                 f"calibration {data} has {len(ids)} tokens, fewer than one window of {self._size}; give more text, or a "

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from ...optimize.errors import InputError
 
 _SHOWN = 8
+_DIGITS = 18
+"""Longer numbers are names: no model has so many classes."""
 
 
 def class_names_of(labels: Sequence[str], model_names: Sequence[str] | None, classes: int | None) -> tuple[str, ...]:
@@ -65,7 +67,7 @@ def _generic(names: Sequence[str]) -> bool:
 
 
 def _numbers_below(labels: Sequence[str], count: int) -> bool:
-    return all(label.isdecimal() and int(label) < count for label in labels)
+    return all(len(label) <= _DIGITS and label.isdecimal() and int(label) < count for label in labels)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -17,13 +17,15 @@ from ...optimize.source import Source, SourceKind
 from ..child import Progress
 from ..config import MeasureConfig, WorkloadConfig
 from . import builtin
-from .base import Part, Prepared, hash_of_arrays
-from .data import TABLES, Rows, kind_of, read_images, read_labels, read_texts, read_values
+from .base import Part, Prepared, array_file, hash_of_arrays, need_room
+from .data import TABLES, Rows, kind_of
 from .drawn import draw
 from .encode import images, load_tokenizer, numbers, tokens
 from .fake import prepare_fake
 from .generator import Texts, prepare_generator
+from .given import calibration_file, read_calibration, read_evaluation
 from .labels import class_names_of, encode
+from .own_data import own_data
 
 _EXCERPT = 200
 _OVERLAP_REFUSED = 0.5
@@ -42,14 +44,15 @@ def prepare(
         return prepare_fake(config, base / model, folder)
     _check_slices(config)
     if config.builtin is not None:
-        return prepare_builtin(config, measure, folder, progress)
+        return prepare_builtin(config, measure, folder, progress, base)
     source = source_of(config, base)
     signature = read_source_signature(source)
+    need_room(signature, 1)
     if config.data is None:
         return draw(config, source, signature, measure, folder)
     if source.task == "text-generation":
         data = base / config.data
-        texts = Texts(_tokenizer_of(config, source, base), data, calibration_file(config, data, base))
+        texts = Texts(_tokenizer_of(config, source, base), data, calibration_file(config, base))
         return prepare_generator(config, measure, source, texts, folder)
     return prepare_classifier(config, measure, source, signature, folder, progress, base)
 
@@ -69,27 +72,35 @@ def _check_slices(config: WorkloadConfig) -> None:
     named = f"slice = '{config.columns.slices[0]}'"
     if config.data is None:
         raise ConfigError(f"{named}: a slice is a column of workload.data, and none is given; remove the slice")
-    if config.task == "text-generation" or kind_of(Path(config.data)) not in TABLES:
+    task = builtin(config.builtin).task if config.builtin is not None else config.task
+    if task == "text-generation" or kind_of(Path(config.data)) not in TABLES:
         raise InputError(
             f"{named}: {config.data} has no columns to slice by; only a classifier's table has "
             f"({', '.join(TABLES)}, also .gz). Remove the slice"
         )
 
 
-def prepare_builtin(config: WorkloadConfig, measure: MeasureConfig, folder: Path, progress: Progress) -> Prepared:
-    """Make (or take from the cache) a built-in workload's model and data, then prepare them as any other."""
-    if config.data is not None:
-        raise ConfigError(
-            "own data for a built-in workload is not available yet; give model and task instead of builtin"
-        )
-    made = builtin(str(config.builtin)).make(config.seed, progress)
+def prepare_builtin(
+    config: WorkloadConfig, measure: MeasureConfig, folder: Path, progress: Progress, base: Path
+) -> Prepared:
+    """Make (or take from the cache) a built-in workload's model and data, then prepare them as any other.
+
+    Raises:
+        ConfigError, InputError: what the user brings instead of its own cannot be meant, or cannot be learnt from.
+    """
+    own = own_data(config, base)
+    made = builtin(str(config.builtin)).make(own.request, progress)
     if made.source.task == "text-generation":
-        return prepare_generator(
-            config, measure, made.source, Texts(made.source.reference, made.evaluation_file), folder
-        )
-    signature = read_source_signature(made.source)
-    material = Material(config, measure, made.source, signature, folder)
-    return material.write(made.evaluation, made.calibration, made.class_names)
+        texts = Texts(made.source.reference, own.table or made.evaluation_file, made.calibration_file)
+        prepared = prepare_generator(config, measure, made.source, texts, folder)
+    else:
+        signature = read_source_signature(made.source)
+        material = Material(config, measure, made.source, signature, folder, made.tokenizer)
+        prepared = material.write(made.evaluation, made.calibration, made.class_names)
+    if own.notice:
+        prepared = replace(prepared, notices=(own.notice, *prepared.notices))
+        prepared.write()
+    return prepared
 
 
 def source_of(config: WorkloadConfig, base: Path) -> Source:
@@ -185,7 +196,7 @@ class Material:
             place = self.folder / part / str(length)
             place.mkdir(parents=True)
             for name, array in self._encode(rows, length).items():
-                np.save(place / f"{name}.npy", array)
+                np.save(array_file(place, name), array)
         if rows.labels is not None:
             np.save(self.folder / part / "labels.npy", encode(rows.labels, names))
 
@@ -207,7 +218,8 @@ class Material:
         """Refuse calibration rows that are mostly the evaluation's; tell of a few."""
         length = str(max(self._lengths()))
         evaluation, calibration = (_row_hashes(self.folder / part / length) for part in ("evaluation", "calibration"))
-        shared = len([row for row in calibration if row in set(evaluation)])
+        evaluated = set(evaluation)
+        shared = len([row for row in calibration if row in evaluated])
         if shared > _OVERLAP_REFUSED * len(calibration):
             raise InputError(
                 f"the calibration data is the evaluation data: {shared} of its {len(calibration)} rows are evaluated too. "
@@ -234,46 +246,11 @@ def prepare_classifier(
     base: Path,
 ) -> Prepared:
     """Read, check and encode the files of a classifier."""
-    data = base / str(config.data)
-    calibration = calibration_file(config, data, base)
     tokenizer = str(base / config.tokenizer) if config.tokenizer else None
     if source.task == "text-classification" and source.kind != "transformers" and tokenizer is None:
         raise ConfigError(f"a text model without a tokenizer of its own ({source.reference}) needs workload.tokenizer")
     progress(0.2, "reading the data")
-    evaluation = _read(config, data, base / config.labels if config.labels else None)
-    rows = None
-    if calibration is not None:
-        labels = base / config.calibration_labels if config.calibration_labels else None
-        rows = _read(config, calibration, labels, sliced=False)
+    calibration = read_calibration(config, source.task, base)
+    evaluation = read_evaluation(config, source.task, base)
     progress(0.5, "encoding the data")
-    return Material(config, measure, source, signature, folder, tokenizer).write(evaluation, rows)
-
-
-def calibration_file(config: WorkloadConfig, data: Path, base: Path) -> Path | None:
-    """The file of the calibration data, None where the config names none.
-
-    Raises:
-        InputError: it is the evaluation data.
-    """
-    calibration = base / config.calibration if config.calibration else None
-    if calibration is not None and calibration.resolve() == data.resolve():
-        raise InputError(
-            f"calibration and data are the same file {data}; calibrate on other rows, such as the training data"
-        )
-    return calibration
-
-
-def _read(config: WorkloadConfig, data: Path, labels: Path | None, *, sliced: bool = True) -> Rows:
-    if config.task == "text-classification":
-        rows = read_texts(data, config.columns, sliced=sliced)
-    elif config.task == "image-classification":
-        rows = read_images(data)
-    else:
-        rows = read_values(data, config.columns, sliced=sliced)
-    if not len(rows):
-        raise InputError(f"data {data} has no rows")
-    if labels is not None:
-        rows = replace(rows, labels=read_labels(labels))
-    if rows.labels is not None and len(rows.labels) != len(rows):
-        raise InputError(f"{labels or data} has {len(rows.labels)} labels for {len(rows)} rows of {data}")
-    return rows
+    return Material(config, measure, source, signature, folder, tokenizer).write(evaluation, calibration)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,31 @@ class Predictor(Protocol):
         """Give back what was opened."""
 
 
+@dataclass(frozen=True)
+class DeviceTimes:
+    """Medians of a few calls on an accelerator, in milliseconds.
+
+    Attributes:
+        host_ms: a call by the host's clock, device work finished: what latencies are.
+        device_ms: of it, the work on the device.
+        copy_in_ms: copying the inputs to the device, which no latency counts.
+        copy_out_ms: copying the outputs back, which no latency counts either.
+    """
+
+    host_ms: float
+    device_ms: float
+    copy_in_ms: float
+    copy_out_ms: float
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """An opened classifier whose work an accelerator does, which has a clock of its own."""
+
+    def device_times(self, tensors: Any, calls: int) -> DeviceTimes:
+        """Take `calls` calls apart: the host's time, the device's time, the copies."""
+
+
 class Decoder(Protocol):
     """An opened generator with a key/value cache; bench/generation.py owns the loop and the timestamps."""
 
@@ -112,8 +137,8 @@ class Backend(Protocol):
     calibrated: tuple[str, ...]
     """The precisions whose default steps learn from calibration data."""
 
-    def availability(self) -> Availability:
-        """Say whether it can run here (cheaply: no model is loaded)."""
+    def availability(self, provider: str | None = None) -> Availability:
+        """Say whether it can run here, on that provider (cheaply: no model is loaded)."""
 
     def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
         """The steps that `precision` alone stands for, for this model; empty for the source's own precision."""

@@ -6,6 +6,7 @@ a test knows the true latency of every call. The faults are real: a crash kills 
 
 import json
 import os
+import resource
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import BuildError, InputError
 from ..model import Batch, FakeModel, Model, Signature, TensorSpec
@@ -23,6 +24,7 @@ from ..recipe import StepConfig, explain
 from .base import Audit, Availability, OpenOptions
 
 SUFFIX = ".fake.json"
+_MEMORY, _PIECE = 2**30, 2**24
 FEATURES = 2
 """Inputs are (batch, 2): the true class of the row, and a number that tells the rows apart."""
 
@@ -32,7 +34,7 @@ class Behaviour(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    classes: int = 3
+    classes: int = Field(3, ge=1, le=1000)
     latency_ms: float = 1.0
     per_row_ms: float = 0.0
     noise: float = 0.0
@@ -45,7 +47,7 @@ class Behaviour(BaseModel):
     outputs: Literal["scores", "nan", "constant", "wrong-shape", "random"] = "scores"
     fail_at_open: str = ""
     fault_at_call: int = 0
-    fault: Literal["exception", "kill", "segfault", "exit", "hang"] = "exception"
+    fault: Literal["exception", "kill", "segfault", "exit", "hang", "memory"] = "exception"
     grow_bytes: int = 0
     real_ms: float = 0.0
     """Time that really passes in a call, so that a test can interrupt a run."""
@@ -58,7 +60,7 @@ def read_behaviour(path: Path) -> Behaviour:
         InputError: it is missing, not JSON or describes something else.
     """
     try:
-        return Behaviour.model_validate_json(path.read_text(encoding="utf-8"))
+        return Behaviour.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"fake model {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -153,12 +155,21 @@ def _hang() -> None:
         time.sleep(3600)
 
 
+def _exhaust() -> None:
+    """Take memory until there is none; the limit is this process's own, so that the machine keeps some."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    hoard = []
+    while True:
+        hoard.append(bytearray(_PIECE))
+
+
 _FAULTS: dict[str, Callable[[], object]] = {
     "exception": _raise,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "exit": lambda: os._exit(3),
     "hang": _hang,
+    "memory": _exhaust,
 }
 
 
@@ -170,8 +181,9 @@ class FakeBackend:
     precisions = ("fp32", "fp16", "bf16", "int8", "int4")
     calibrated: tuple[str, ...] = ()
 
-    def availability(self) -> Availability:
+    def availability(self, provider: str | None = None) -> Availability:
         """Always usable."""
+        del provider
         return Availability(usable=True)
 
     def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:

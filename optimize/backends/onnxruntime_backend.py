@@ -11,18 +11,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batches import as_types, need_inputs, positions_of
+from ..batches import as_types, need_inputs
+from ..cuda_availability import onnxruntime_on
 from ..errors import BuildError, ConfigError, InputError, UnavailableError, first_line
-from ..model import Batch, CacheSpec, Form, Model, OnnxModel, Signature
+from ..model import Batch, Form, Model, OnnxModel, Signature
 from ..onnx_audit import census_of, mismatch
 from ..onnx_files import external_files, read_valid
+from ..onnxruntime_decoder import open_decoder
+from ..onnxruntime_device import TELL_PLACES, OnnxRuntimeDevicePredictor, need_no_fall_back, providers_for
+from ..quiet import quiet
 from ..recipe import StepConfig, step_from_dict
 from .base import Audit, Availability, Opened, OpenOptions, sleep_until
 from .notes import half_precision_note, joined, weight_only_note, zeros_note
 
 _FILE = "model.onnx"
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+_CONVOLUTION_LAYOUT = "NchwcTransformer"
+"""The optimizer that lays tensors out for convolutions. FP16 graphs without any can crash it (ONNX Runtime 1.31, FP16 GPT-2)."""
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 _NUMPY_TYPES = {"float": "float32", "double": "float64", **{name: name for name in ("float16", "bool", *_INTEGERS)}}
 
@@ -64,46 +74,6 @@ class OnnxRuntimePredictor:
         del self._run
 
 
-class OnnxRuntimeDecoder:
-    """A session whose cache stays in the runtime's own values from step to step."""
-
-    clock_ns: Callable[[], int] = staticmethod(time.perf_counter_ns)
-
-    def __init__(self, session: Any, cache: CacheSpec) -> None:
-        import onnxruntime
-
-        self._value = onnxruntime.OrtValue.ortvalue_from_numpy
-        self._session = session
-        self._cache = cache
-        past = [value for value in session.get_inputs() if value.name.startswith("past_key_values.")]
-        self._past = [value.name for value in past]
-        self._dtype = _numpy_type(past[0])
-        self._outputs = ["logits", *(name.replace("past_key_values.", "present.") for name in self._past)]
-
-    def step(
-        self, ids: NDArray[np.int64], mask: NDArray[np.int64], past: Any | None, *, last: bool = False
-    ) -> tuple[NDArray[np.float32], Any]:
-        """Feed new tokens; positions are counted from the mask, so left padding changes nothing."""
-        new = ids.shape[1]
-        feeds = {
-            "input_ids": self._value(np.ascontiguousarray(ids)),
-            "attention_mask": self._value(np.ascontiguousarray(mask)),
-            "position_ids": self._value(np.ascontiguousarray(positions_of(mask, new))),
-            "logits_to_keep": self._value(np.arange(new - 1 if last else 0, new)),
-            **dict(zip(self._past, past or self._empty(len(ids)), strict=True)),
-        }
-        logits, *present = self._session.run_with_ort_values(self._outputs, feeds)
-        return logits.numpy().astype(np.float32, copy=False), present
-
-    def close(self) -> None:
-        """Drop the session."""
-        del self._session
-
-    def _empty(self, batch: int) -> list[Any]:
-        shape = (batch, self._cache.heads, 0, self._cache.head_size)
-        return [self._value(np.zeros(shape, self._dtype)) for _ in self._past]
-
-
 class OnnxRuntimeBackend:
     """ONNX Runtime on the CPU, or on CUDA where its provider is installed."""
 
@@ -112,13 +82,16 @@ class OnnxRuntimeBackend:
     precisions = ("fp32", "fp16", "int8", "int4")
     calibrated: tuple[str, ...] = ()
 
-    def availability(self) -> Availability:
-        """Usable where onnxruntime is installed."""
+    def availability(self, provider: str | None = None) -> Availability:
+        """Usable where onnxruntime is installed; on cuda or tensorrt, where it was built with that provider."""
         if importlib.util.find_spec("onnxruntime") is None:
             return Availability(usable=False, reason="onnxruntime is not installed", remedy="pip install onnxruntime")
         found = (name for name in _DISTRIBUTIONS if any(metadata.distributions(name=name)))
         name = next(found, None)
-        return Availability(usable=True, version=metadata.version(name) if name else "")
+        version = metadata.version(name) if name else ""
+        if provider in (None, "cpu"):
+            return Availability(usable=True, version=version)
+        return onnxruntime_on(_PROVIDERS[provider], version)
 
     def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
         """Dynamic INT8 for int8, weight-only INT4 for int4, FP16 conversion for fp16; nothing for fp32.
@@ -163,16 +136,20 @@ class OnnxRuntimeBackend:
         Raises:
             BuildError, ConfigError, UnavailableError: see `make_session`.
         """
-        session = make_session(folder / files[0], options)
+        session = make_session(folder / files[0], options, convolutions=signature.kind != "decoder")
         if signature.kind == "decoder" and signature.cache is not None:
-            return OnnxRuntimeDecoder(session, signature.cache)
-        return OnnxRuntimePredictor(session, signature)
+            return open_decoder(session, signature.cache, _numpy_type)
+        if options.provider in (None, "cpu"):
+            return OnnxRuntimePredictor(session, signature)
+        return OnnxRuntimeDevicePredictor(
+            session, signature, {each.name: _numpy_type(each) for each in session.get_inputs()}
+        )
 
     def audit(self, folder: Path, files: tuple[str, ...], precision: str) -> Audit:
         """Read nodes and weights from the file, and the provider from a real session."""
         census = census_of(read_valid(folder / files[0]))
         reason = mismatch(precision, census)
-        session = make_session(folder / files[0], OpenOptions())
+        session = make_session(folder / files[0], OpenOptions(), convolutions="Conv" in census.nodes)
         return Audit(
             ok=not reason,
             reason=reason,
@@ -188,8 +165,8 @@ class OnnxRuntimeBackend:
         return joined(half_precision_note(precision), zeros_note(steps), weight_only_note(precision, steps))
 
 
-def make_session(path: Path, options: OpenOptions) -> Any:
-    """Create an inference session.
+def make_session(path: Path, options: OpenOptions, *, convolutions: bool = True) -> Any:
+    """Create an inference session; a graph known to have no convolutions is spared being laid out for them.
 
     Raises:
         BuildError: the runtime refuses the file, or would run it on another provider than the one asked for.
@@ -205,12 +182,23 @@ def make_session(path: Path, options: OpenOptions) -> Any:
     settings.log_severity_level = 4
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     settings.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if wanted != _PROVIDERS["cpu"]:
+        settings.add_session_config_entry(TELL_PLACES, "1")
+        with quiet():
+            onnxruntime.preload_dlls()
     try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=[wanted])
+        session = onnxruntime.InferenceSession(
+            str(path),
+            settings,
+            providers=providers_for(wanted),
+            disabled_optimizers=[] if convolutions else [_CONVOLUTION_LAYOUT],
+        )
     except Exception as error:
         raise BuildError(f"ONNX Runtime refuses {path.name}: {first_line(error)}") from error
     if session.get_providers()[0] != wanted:
         raise BuildError(f"asked for {wanted}, but ONNX Runtime silently fell back to {session.get_providers()[0]}")
+    if wanted != _PROVIDERS["cpu"]:
+        need_no_fall_back(session, wanted)
     return session
 
 

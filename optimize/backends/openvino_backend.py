@@ -121,11 +121,15 @@ class OpenVinoBackend:
     precisions = ("fp32", "bf16", "fp16", "int8")
     calibrated: tuple[str, ...] = ("int8",)
 
-    def availability(self) -> Availability:
-        """Usable where openvino is installed."""
+    def availability(self, provider: str | None = None) -> Availability:
+        """Usable where openvino is installed, on the CPU."""
         if importlib.util.find_spec("openvino") is None:
             return Availability(usable=False, reason="openvino is not installed", remedy=_INSTALL)
-        return Availability(usable=True, version=metadata.version("openvino"))
+        version = metadata.version("openvino")
+        if provider not in (None, "cpu"):
+            reason = f"openvino runs on the CPU here, not on {provider}"
+            return Availability(usable=False, reason=reason, remedy='device = "cpu" under [measure]', version=version)
+        return Availability(usable=True, version=version)
 
     def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
         """NNCF's INT8 for int8, half-precision weights for fp16 and bf16; nothing for fp32.

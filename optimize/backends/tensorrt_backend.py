@@ -1,108 +1,102 @@
-"""NVIDIA TensorRT: whether it can run here is asked in a child process; building plans is not part of this release."""
+"""NVIDIA TensorRT: plans that were built for the GPU of this machine, in the types of the ONNX graph that they come from."""
 
-# ruff: noqa: ARG002 - the seam gives arguments that a refusal does not look at
-
-import functools
-import importlib.util
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-from ..errors import NotAvailableYetError
-from ..model import Form, Model, Signature
-from ..recipe import StepConfig
+from ..errors import BuildError, ConfigError, NotAvailableYetError
+from ..model import Form, Model, PlanModel, Signature
+from ..recipe import StepConfig, step_from_dict
+from ..tensorrt_audit import inspect, mismatch
+from ..tensorrt_availability import tensorrt_availability
+from ..tensorrt_library import read_engine
+from ..tensorrt_place import ENGINE_FILE, PLAN_FILE, EngineFacts, need_place
 from .base import Audit, Availability, Opened, OpenOptions
 
-_NOT_YET = "building TensorRT plans is not available yet in this release; use onnxruntime"
-_INSTALL = "on a machine with an NVIDIA GPU: pip install tensorrt --extra-index-url https://pypi.nvidia.com"
-_PROBE = """
-import tensorrt
-print(tensorrt.__version__, flush=True)
-builder = tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR))
-"""
-_PROBE_SECONDS = 60
-_LOADING_ERRORS = ("ImportError", "OSError", "ModuleNotFoundError", "FileNotFoundError")
-_NO_DRIVER = ("CUDA initialization failure with error: 35", "cudaErrorInsufficientDriver", "libcuda.so.1")
-_NO_DEVICE = ("CUDA initialization failure with error: 100", "cudaErrorNoDevice", "no CUDA-capable device")
+_PROVIDERS = (None, "cuda")
+_STEPS = {
+    "fp16": {"use": "onnx-half-precision"},
+    "int8": {"use": "static-int8", "target": "tensorrt"},
+}
 
 
 class TensorRtBackend:
     """TensorRT's runtime and builder."""
 
     name = "tensorrt"
-    form: Form = "onnx"
+    form: Form = "plan"
     precisions = ("fp32", "fp16", "int8")
-    calibrated: tuple[str, ...] = ()
+    calibrated: tuple[str, ...] = ("int8",)
 
-    def availability(self) -> Availability:
-        """Why TensorRT cannot run here: not installed, libraries missing, no driver, no device, builder failed."""
-        return _availability()
+    def availability(self, provider: str | None = None) -> Availability:
+        """Why TensorRT cannot run here: not installed, libraries missing, no driver, no device, builder failed, too old."""
+        del provider
+        return tensorrt_availability()
 
     def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
-        """Refuse: nothing is built."""
-        raise NotAvailableYetError(_NOT_YET)
+        """The conversion of the ONNX graph to FP16, or symmetric Q/DQ nodes for INT8; the builder's own step follows by itself.
+
+        Raises:
+            ConfigError: there is no such precision here.
+            NotAvailableYetError: the model is a generator.
+        """
+        if precision not in self.precisions:
+            raise ConfigError(f"the tensorrt backend builds no {precision}. Allowed: {', '.join(self.precisions)}")
+        if model.signature.kind == "decoder":
+            raise NotAvailableYetError(
+                "generators on TensorRT are not available yet in this release; use onnxruntime or torch"
+            )
+        return (step_from_dict(_STEPS[precision]),) if precision in _STEPS else ()
 
     def build(self, model: Model, folder: Path) -> tuple[str, ...]:
-        """Refuse: nothing is built."""
-        raise NotAvailableYetError(_NOT_YET)
+        """Copy the plan, and what says where it was made.
+
+        Raises:
+            BuildError: the model is no plan.
+        """
+        if not isinstance(model, PlanModel):
+            raise BuildError("the tensorrt backend keeps TensorRT plans only; step tensorrt-engine builds one")
+        shutil.copyfile(model.path, folder / PLAN_FILE)
+        shutil.copyfile(model.path.parent / ENGINE_FILE, folder / ENGINE_FILE)
+        return (PLAN_FILE, ENGINE_FILE)
 
     def open(self, folder: Path, files: tuple[str, ...], signature: Signature, options: OpenOptions) -> Opened:
-        """Refuse: nothing is opened."""
-        raise NotAvailableYetError(_NOT_YET)
+        """Read the plan into the GPU.
+
+        Raises:
+            ConfigError: another provider than the GPU was asked for.
+            UnavailableError: the plan was made on another GPU, by another driver or TensorRT, or there is none of these here.
+            BuildError: TensorRT refuses the plan.
+            InputError: its files are damaged.
+        """
+        from ..tensorrt_predictor import TensorRtPredictor
+
+        if options.provider not in _PROVIDERS:
+            raise ConfigError(f"the tensorrt backend has no provider '{options.provider}'. Allowed: cuda")
+        facts = EngineFacts.read(folder)
+        need_place(facts.place)
+        return TensorRtPredictor(read_engine(folder / files[0]), facts, signature)
 
     def audit(self, folder: Path, files: tuple[str, ...], precision: str) -> Audit:
-        """Refuse: nothing is audited."""
-        raise NotAvailableYetError(_NOT_YET)
+        """Read the types of the engine's layers from its inspector; parameters are counted in the graph that it was made from."""
+        facts = EngineFacts.read(folder)
+        need_place(facts.place)
+        census = inspect(read_engine(folder / files[0]), facts.ranges)
+        reason = mismatch(precision, census)
+        computing = {f"computing in {name}": count for name, count in census.computing.items()}
+        return Audit(
+            ok=not reason,
+            reason=reason,
+            nodes={**census.layers, **computing},
+            weight_bytes=census.weight_bytes,
+            parameters=facts.parameters,
+            sparsity=facts.sparsity,
+            providers=(str(facts.place),),
+        )
 
     def note(self, precision: str, steps: tuple[StepConfig, ...]) -> str:
-        """Nothing to say of what is not built."""
-        del precision, steps
-        return ""
-
-
-@functools.cache
-def _availability() -> Availability:
-    driver = shutil.which("nvidia-smi") is not None
-    if importlib.util.find_spec("tensorrt") is None:
-        return Availability(usable=False, reason=_not_installed(driver=driver), remedy=_INSTALL)
-    status, version, errors = _probe()
-    reason, remedy = explain_probe(status, errors, driver=driver)
-    return Availability(usable=False, reason=reason or _NOT_YET, remedy=remedy, version=version)
-
-
-def _not_installed(*, driver: bool) -> str:
-    reason = "tensorrt is not installed"
-    if importlib.util.find_spec("tensorrt_bindings") is not None:
-        reason = "only TensorRT's bindings are installed; its libraries are missing"
-    return reason if driver else f"{reason}, and no NVIDIA driver was found"
-
-
-def _probe() -> tuple[int, str, str]:
-    """Exit status, version and errors of a child process that makes a builder: a missing library may kill it."""
-    command = [sys.executable, "-P", "-c", _PROBE]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return 1, "", f"no answer in {_PROBE_SECONDS} s"
-    return done.returncode, done.stdout.partition("\n")[0], done.stderr
-
-
-def explain_probe(status: int, errors: str, *, driver: bool) -> tuple[str, str]:
-    """Reason and remedy from what the probe in the child process left; both empty where it succeeded."""
-    if status == 0:
-        return "", ""
-    lines = errors.strip().splitlines()
-    last = lines[-1] if lines else f"status {status}"
-    if any(sign in errors for sign in _NO_DRIVER):
-        return f"no NVIDIA driver was found ({last})", "install the NVIDIA driver, then run nvidia-smi"
-    if any(sign in errors for sign in _NO_DEVICE):
-        return f"no CUDA device was found ({last})", "make a GPU visible to this process, then run nvidia-smi"
-    if last.startswith(_LOADING_ERRORS):
-        return f"the tensorrt package is there but its libraries are missing ({last})", _INSTALL
-    if not driver:
-        return f"no NVIDIA driver was found ({last})", "install the NVIDIA driver, then run nvidia-smi"
-    return f"TensorRT's builder failed ({last})", "check that the versions of driver and TensorRT fit each other"
+        """What the row should say of an INT8 engine."""
+        del steps
+        return "what quantization leaves in floating point is computed in FP32" if precision == "int8" else ""
 
 
 BACKEND = TensorRtBackend()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..batches import need_inputs, positions_of
+from ..cuda_availability import torch_on_cuda
 from ..errors import BuildError, ConfigError, InputError, UnavailableError, first_line
 from ..factory import ARCHITECTURE, WEIGHTS, Architecture, built_module
 from ..int8_plan import INT8, read_int8_plan
@@ -21,9 +22,10 @@ from ..pruning_plan import PLAN, write_plan
 from ..quiet import quiet
 from ..recipe import StepConfig, step_from_dict
 from ..torch_audit import census_of, mismatch
+from ..torch_cuda import device_times, on_cuda
 from ..torch_int8 import with_integers_bare
 from ..torchao_layers import need_compiler
-from .base import Audit, Availability, Decoder, Opened, OpenOptions, Predictor, sleep_until
+from .base import Audit, Availability, Decoder, DeviceTimes, Opened, OpenOptions, Predictor, sleep_until
 from .notes import half_precision_note, joined, torch_int8_note, zeros_note
 
 _DEVICES = ("cpu", "cuda")
@@ -33,7 +35,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class TorchPredictor:
-    """A torch classifier on one device; outputs are finished when `infer` returns."""
+    """A torch classifier on one device."""
 
     clock_ns: Callable[[], int] = staticmethod(time.perf_counter_ns)
     sleep_until: Callable[[int], None] = staticmethod(sleep_until)
@@ -66,12 +68,9 @@ class TorchPredictor:
         return tensor.to(self._device, tensor.dtype if tensor.dtype is self._torch.bool else self._torch.int64)
 
     def infer(self, tensors: Arguments) -> Any:
-        """Run the module once and wait for the device."""
+        """Run the module once."""
         with self._torch.inference_mode():
-            outputs = self._module(*tensors[0], **tensors[1])
-        if self._device != "cpu":
-            self._torch.cuda.synchronize()
-        return outputs
+            return self._module(*tensors[0], **tensors[1])
 
     def arrays(self, outputs: Any) -> dict[str, NDArray[Any]]:
         """The class scores: `.logits` of a transformers output, else the first tensor.
@@ -79,6 +78,9 @@ class TorchPredictor:
         Raises:
             InputError: the module returned no tensor.
         """
+        return {"logits": self._scores(outputs).float().cpu().numpy()}
+
+    def _scores(self, outputs: Any) -> Any:
         scores = getattr(outputs, "logits", outputs)
         if isinstance(scores, Mapping):
             scores = next(iter(scores.values()), None)
@@ -86,11 +88,29 @@ class TorchPredictor:
             scores = scores[0] if scores else None
         if not isinstance(scores, self._torch.Tensor):
             raise InputError(f"the module returned {type(outputs).__name__}; it must return a tensor of class scores")
-        return {"logits": scores.float().cpu().numpy()}
+        return scores
 
     def close(self) -> None:
         """Drop the module."""
         del self._module
+
+
+class TorchCudaPredictor(TorchPredictor):
+    """A torch classifier on a CUDA device; outputs are finished when `infer` returns."""
+
+    def infer(self, tensors: Arguments) -> Any:
+        """Run the module once and wait for the device."""
+        outputs = super().infer(tensors)
+        self._torch.cuda.synchronize()
+        return outputs
+
+    def device_times(self, tensors: Arguments, calls: int) -> DeviceTimes:
+        """Medians of `calls` calls, the device's own time and the copies apart."""
+
+        def call() -> list[Any]:
+            return [self._scores(TorchPredictor.infer(self, tensors))]
+
+        return device_times(call, [*tensors[0], *tensors[1].values()], calls)
 
 
 class TorchDecoder:
@@ -135,7 +155,7 @@ def open_in_memory(model: TorchModel) -> Predictor | Decoder:
 def _opened(module: Any, signature: Signature, device: str) -> Predictor | Decoder:
     if signature.kind == "decoder":
         return TorchDecoder(module, device)
-    return TorchPredictor(module, signature, device)
+    return (TorchPredictor if device == "cpu" else TorchCudaPredictor)(module, signature, device)
 
 
 class TorchBackend:
@@ -146,11 +166,12 @@ class TorchBackend:
     precisions = ("fp32", "fp16", "bf16", "int8")
     calibrated: tuple[str, ...] = ()
 
-    def availability(self) -> Availability:
-        """Usable where torch is installed."""
+    def availability(self, provider: str | None = None) -> Availability:
+        """Usable where torch is installed; on cuda, where it was built with CUDA and sees a device."""
         if importlib.util.find_spec("torch") is None:
             return Availability(usable=False, reason="torch is not installed", remedy="pip install torch")
-        return Availability(usable=True, version=metadata.version("torch"))
+        version = metadata.version("torch")
+        return torch_on_cuda(version) if provider == "cuda" else Availability(usable=True, version=version)
 
     def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
         """Half precision for fp16 and bf16, torch's own dynamic quantization for int8; nothing for fp32."""
@@ -191,7 +212,7 @@ class TorchBackend:
 
         Raises:
             ConfigError: the device is none that torch is asked for here.
-            UnavailableError: there is no CUDA device, or layers in 8 bits were asked to run on one.
+            UnavailableError: there is no CUDA device, or layers in torch's own 8 bits were asked to run on one.
         """
         import torch
 
@@ -201,10 +222,14 @@ class TorchBackend:
         if device == "cuda" and not torch.cuda.is_available():
             raise UnavailableError('torch sees no CUDA device here; set device = "cpu" under [measure]')
         int8 = read_int8_plan(folder)
-        if device != "cpu" and int8:
-            raise UnavailableError('INT8 of torch runs on the CPU only; set device = "cpu" under [measure]')
+        if device != "cpu" and int8 and int8.scheme == "torch.ao":
+            raise UnavailableError(
+                'INT8 of torch runs on the CPU only; set device = "cpu" under [measure], or take step torchao-int8 for the GPU'
+            )
         torch.set_num_threads(options.threads)
         module = _made_again(folder, files)
+        if device == "cuda":
+            module = on_cuda(module)
         if int8 and int8.compile:
             _compile(module)
         return _opened(module, signature, device)

@@ -9,11 +9,10 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, one_of
-from ..model import Examples, Form, Model
+from ..model import Form, Kind, Model
 from ..recipe import StepConfig
 
 
@@ -41,18 +40,23 @@ class Technique:
         excludes: names of techniques that it cannot be combined with, before it or after it.
         gives: the form that it returns, where that is another.
         backends: the only backends that can run what it leaves; empty: all that run its form.
+        after_export: the kinds of model on which it is tried unasked, when one is exported for one of those backends; where it fails
+            it is left out, and the manifest says why.
+        tells: whether `apply` takes a fifth argument, a function that hears of progress in work of minutes.
     """
 
     name: str
     config: type[StepConfig]
     form: Form
-    apply: Callable[[Model, Any, Examples, Path], StepResult]
+    apply: Callable[..., StepResult]
     exact: bool = False
     needs_calibration: bool | Callable[[Any], bool] = False
     quantizes: bool = False
     excludes: tuple[str, ...] = ()
     gives: Form | None = None
     backends: tuple[str, ...] = ()
+    after_export: tuple[Kind, ...] = ()
+    tells: bool = False
 
 
 @functools.cache
@@ -76,6 +80,12 @@ def technique(name: str) -> Technique:
     if name not in _techniques():
         raise ConfigError(one_of("technique", name, technique_names()))
     return _techniques()[name]
+
+
+def tried_after_export(backend: str, kind: Kind) -> tuple[StepConfig, ...]:
+    """The steps, as they are by default, that are tried on every graph of such a model exported for a backend."""
+    known = sorted(_techniques().items())
+    return tuple(each.config() for _, each in known if kind in each.after_export and backend in each.backends)
 
 
 def clash(first: StepConfig, second: StepConfig) -> str:

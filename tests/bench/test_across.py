@@ -7,12 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow.compute
+import pyarrow.parquet
 import pytest
 import scipy.stats
 from weighbridge.bench import Options, run
-from weighbridge.bench.across import _answers, judged_against
+from weighbridge.bench.across import _answers, _sizes, judged_against
 from weighbridge.bench.config import GatesConfig, parse_config
-from weighbridge.bench.evidence import Incomparable, ReplicateRatios, TwoRuns
+from weighbridge.bench.evidence import Exact, Incomparable, ReplicateRatios, TwoRuns
 from weighbridge.bench.generated import Generations
 from weighbridge.bench.looks import per_look_error
 from weighbridge.bench.predictions import WindowScores
@@ -105,6 +107,10 @@ def test_a_difference_of_times_of_two_days_stays_open(runs: dict[str, Results], 
 def test_a_variant_that_the_saved_run_lacks_stays_open(runs: dict[str, Results], saved: Path) -> None:
     """A candidate without a counterpart is inconclusive, and the sentence says that there is none."""
     changed(saved / "config.toml", 'name = "a"', 'name = "old-a"')
+    shutil.rmtree(saved / "variants" / "a")
+    for path in saved.rglob("*.parquet"):
+        table = pyarrow.parquet.read_table(path)
+        pyarrow.parquet.write_table(table.filter(pyarrow.compute.not_equal(table["variant"], "a")), path)
     found = judged_against(runs["now"], saved, gates(ACCURACY))
     assert found.gates[0].verdict == "inconclusive"
     assert "the saved run has no variant a" in found.gates[0].sentence
@@ -180,3 +186,25 @@ def test_a_generators_texts_compare_across_runs_and_its_next_tokens_do_not() -> 
     undecided = found["kl_divergence"]
     assert isinstance(undecided, Incomparable)
     assert undecided.why == "a run keeps how far next tokens are from its own baseline's only"
+
+
+def test_sizes_and_caches_compare_across_days_and_builds_do_not() -> None:
+    """Bytes and a cache are now over then; a build time has a value only, and its ratio stays open with the reason."""
+
+    def side(size: int, cache: float) -> Any:
+        manifest = SimpleNamespace(bytes=size, parameters=size // 4, build_seconds=size / 100, recipe={})
+        piece = Exact("a", "cache_bytes", {"batch_size": 1}, 64.0, cache)
+        return SimpleNamespace(
+            facts=SimpleNamespace(manifests={"a": manifest}), pieces={("a", "cache_bytes", "1"): piece}
+        )
+
+    found = list(_sizes(side(100, 32.0), side(400, 64.0), {"a"}))
+    ratios = {piece.metric: piece.interval("ratio", 0.01, 0.01) for piece in found if "ratio" in piece.kinds}
+    assert {name: each and each.value for name, each in ratios.items()} == {
+        "artifact_bytes": 0.25, "parameters": 0.25, "build_time": None, "cache_bytes": 0.5,
+    }  # fmt: skip
+    values = {piece.metric: piece.interval("value", 0.01, 0.01) for piece in found if "value" in piece.kinds}
+    assert values["build_time"] is not None
+    assert values["build_time"].value == 1.0
+    (why,) = (piece.why for piece in found if isinstance(piece, Incomparable))
+    assert why == "a build of another day was timed once, under that day's load; compare by value"

@@ -1,8 +1,12 @@
 """What a build is given to look at."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
-from weighbridge.bench.building import calibration_rows
+from weighbridge.bench.building import build, calibration_rows
+from weighbridge.bench.config import VariantConfig
 
 
 @pytest.mark.parametrize(
@@ -18,3 +22,18 @@ def test_every_input_of_a_row_counts() -> None:
     """Two inputs of 8 * 16,384 bytes make a row of 2^18, of which a gigabyte holds 4096."""
     row = np.broadcast_to(np.int64(0), (1, 16_384))
     assert calibration_rows({"input_ids": row, "attention_mask": row}) == 4096
+
+
+def test_a_variant_that_cannot_run_on_the_device_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With device = "cuda" the backend is asked for the GPU before anything is built; the reason and the remedy are the row's."""
+    from weighbridge.optimize import cuda_availability
+    from weighbridge.optimize.probing import Probe
+
+    monkeypatch.setattr(cuda_availability, "probe", lambda _: Probe(0, "built without CUDA", ""))
+    cuda_availability.torch_on_cuda.cache_clear()
+    variant = VariantConfig(backend="torch")
+    nothing: Any = None
+    built = build(variant, nothing, base=Path(), threads=1, progress=lambda *_: None, provider="cuda")
+    cuda_availability.torch_on_cuda.cache_clear()
+    assert (built.status, built.folder) == ("unavailable", None)
+    assert "the installed torch was built without CUDA. To make it available: " in built.reason

@@ -54,6 +54,26 @@ def test_a_few_examples_may_all_be_answered_alike(tmp_path: Path, fake_variant: 
     assert checked(fake_variant(tmp_path / "v", outputs="constant"), prepared).failure == ""
 
 
+def test_an_interrupt_ends_the_checks_that_are_under_way(
+    tmp_path: Path, fake_variant: Write, fake_workload: Prepared
+) -> None:
+    """Where the first check's end is an interrupt, one that would hang for an hour beside it is over at once, and left nowhere."""
+    behaviours: dict[str, dict[str, object]] = {"good": {}, "hanging": {"fault": "hang", "fault_at_call": 5}}
+    built = [
+        Built(VariantConfig(name=name, backend="fake"), "ok", folder=fake_variant(tmp_path / name, **told))
+        for name, told in behaviours.items()
+    ]
+
+    def interrupt(fraction: float, text: str) -> None:
+        raise KeyboardInterrupt(fraction, text)
+
+    shapes = ({"batch_size": 1, "threads": 1},)
+    kept = tmp_path / "kept"
+    with pytest.raises(KeyboardInterrupt):
+        check_all(built, fake_workload, shapes, threads=1, provider=None, progress=interrupt, kept=kept)
+    assert [path.name for path in kept.iterdir()] == ["good"]
+
+
 def test_the_length_of_a_call_leaves_the_first_one_out() -> None:
     """The median of the calls after the first, a call being the sum of its parts; the first alone where there is no other."""
     assert call_length([[90.0], [1.0, 1.0], [2.0, 1.0], [4.0, 0.0]]) == 3.0

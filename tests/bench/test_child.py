@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from weighbridge.bench.child import Child, child_environment
+from weighbridge.bench.child import Child, Crew, child_environment
 from weighbridge.optimize.errors import BuildError, InputError, WorkerError
 
 FakeVariant = Callable[..., Path]
@@ -72,6 +72,31 @@ def test_a_child_leaves_when_its_parent_closes_the_pipe() -> None:
     child.call("memory", timeout=60)
     child.close()
     assert not psutil.pid_exists(child.pid)
+
+
+def test_a_child_at_work_leaves_when_its_parent_is_gone(
+    tmp_path: Path, fake_variant: FakeVariant, fake_workload: object
+) -> None:
+    """Where the parent's end of the pipe closes in the middle of a call that never ends, the child ends all the same."""
+    folder = fake_variant(tmp_path / "v", fault="hang", fault_at_call=1)
+    with Child("one") as child:
+        child.call("open", {"variant": str(folder), "threads": 1, "provider": None}, timeout=60)
+        shape = {"key": "k", "prepared": str(fake_workload.folder), "conditions": {"batch_size": 1}}  # type: ignore[attr-defined]
+        child.call("shape", shape, timeout=10)
+        child.send("visit", {"key": "k", "start": 0, "calls": 1})
+        os.close(child._requests)
+        assert child._process.wait(timeout=30) == -signal.SIGTERM
+
+
+def test_a_crew_ends_together_and_takes_nobody_in_afterwards() -> None:
+    """Ending a crew kills who is in it, and who comes later at once."""
+    crew = Crew()
+    with crew.add(Child("one")) as first:
+        crew.end()
+        with pytest.raises(WorkerError, match="killed by signal 9 SIGKILL"):
+            first.call("memory", timeout=60)
+    with crew.add(Child("two")) as second, pytest.raises(WorkerError, match="killed by signal 9 SIGKILL"):
+        second.call("memory", timeout=60)
 
 
 def test_a_waiting_child_uses_no_processor_time() -> None:

@@ -85,11 +85,15 @@ def test_a_resolved_config_reads_back_equal(tmp_path: Path) -> None:
         ),
         ({"workload": {**WORKLOAD, "columns": {"slices": [""]}}}, "slice '': a column's name must not be empty"),
         ({"gates": {"preset": "regression"}}, r"gates\.preset"),
-        ({"workload": {**WORKLOAD, "builtin": "digits-cnn"}}, "give either model .* or builtin, not both"),
         ({"workload": {"name": "w"}}, "give either model .* or builtin"),
         ({"workload": {"name": "w", "model": "m"}}, "task is missing: text-classification"),
         ({"workload": {**WORKLOAD, "preprocess": {"std": [0.0]}}}, "std must be above 0"),
         ({"measure": {"concurrency": [0]}}, r"concurrency must be different whole numbers of at least 1; given \[0\]"),
+        (
+            {"measure": {"max_new_tokens": 0}},
+            r"max_new_tokens must be different whole numbers of at least 1; given \[0\]",
+        ),
+        ({"measure": {"max_new_tokens": [8, 8]}}, r"max_new_tokens must be different whole numbers .* given \[8, 8\]"),
         ({"measure": {"rates": [5, 5]}}, r"rates must be different numbers above 0; given \[5.0, 5.0\]"),
         ({"measure": {"latency_limit": {"latency_p95": 20}}}, "latency_limit needs rates: requests/s to try"),
         (
@@ -147,3 +151,59 @@ def test_a_config_is_found_in_its_own_file_or_in_pyproject(tmp_path: Path) -> No
     own = tmp_path / "weighbridge.toml"
     own.write_text('[workload]\nname = "o"\nbuiltin = "digits-cnn"\n', encoding="utf-8")
     assert find_config(tmp_path) == own
+
+
+@pytest.mark.parametrize(
+    ("parts", "place"),
+    [
+        ({"gates": {"rules": [{"metric": "latency_p50", "max": float("nan")}]}}, r"gates\.rules\.0\.max"),
+        ({"gates": {"rules": [{"metric": "accuracy", "min": float("-inf")}]}}, r"gates\.rules\.0\.min"),
+        ({"measure": {"max_seconds": float("inf")}}, r"measure\.max_seconds"),
+        ({"measure": {"rates": [float("inf")]}}, r"measure\.rates\.0"),
+        (
+            {"variants": [BASE, {**INT8, "steps": [{"use": "structured-pruning", "ratio": float("nan")}]}]},
+            "step 'structured-pruning': ratio",
+        ),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused(parts: dict[str, Any], place: str) -> None:
+    """TOML can write nan and inf; a limit of nan would hold for every value, so that none is taken anywhere."""
+    with pytest.raises(ConfigError, match=f"{place}: Input should be a finite number"):
+        parse_config(config_with(**parts), "c")
+
+
+def test_an_error_rate_that_no_run_can_hold_is_refused() -> None:
+    """Below one in a billion no quantile is told apart from infinity."""
+    with pytest.raises(ConfigError, match=r"measure\.error_rate: Input should be greater than or equal to"):
+        parse_config(config_with(measure={"error_rate": 1e-12}), "c")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a = " + "[" * 100_000, "is not valid TOML: it is nested too deeply"),
+        ("a = " + "1" * 5000, "is not valid TOML: Exceeds the limit"),
+        ("[measure]\nthreads = 0x1" + 16 * "0", "is not valid TOML: it holds a whole number of more than 64 bits"),
+    ],
+)
+def test_toml_that_no_reader_can_take_is_refused(text: str, sentence: str, tmp_path: Path) -> None:
+    """Nesting without end and numbers without end are told as what they are."""
+    path = tmp_path / "weighbridge.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=sentence):
+        load_config(path)
+
+
+def test_a_pyproject_whose_tools_are_no_table_has_no_config(tmp_path: Path) -> None:
+    """`tool = 5` is read as no config of ours at all."""
+    path = tmp_path / "pyproject.toml"
+    path.write_text("tool = 5\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="workload: Field required"):
+        load_config(path)
+
+
+def test_a_long_value_is_shown_by_its_beginning() -> None:
+    """An error text holds at most 200 letters of what was given."""
+    with pytest.raises(ConfigError, match="given 'xxx") as caught:
+        parse_config(config_with(measure={"threads": "x" * 100_000}), "c")
+    assert len(str(caught.value)) < 400

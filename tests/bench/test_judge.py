@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 from weighbridge.bench.config import GatesConfig
+from weighbridge.bench.deciding import JudgingPlan
 from weighbridge.bench.evidence import Agreement, Evidence, Exact, PairedAccuracy, Perplexity, ReplicateRatios
-from weighbridge.bench.judge import Judgement, JudgingPlan, VariantState, judge
+from weighbridge.bench.judge import Judgement, VariantState, judge
 from weighbridge.bench.rules import Rule, rules_of
 from weighbridge.optimize.errors import NotAvailableYetError
 

@@ -109,3 +109,9 @@ def test_rules_on_speed_and_windows_have_no_count() -> None:
     """Only rules on a classifier's quality are counted in examples."""
     assert not is_counted(Rule("latency_p50", "ratio", 1.03, maximum=True))
     assert not is_counted(Rule("perplexity", "ratio", 1.01, maximum=True))
+
+
+def test_a_rule_with_hardly_any_room_asks_for_no_number() -> None:
+    """A limit as near to no change as a float can be gives no count instead of one that overflows."""
+    assert examples_needed(Rule("accuracy", "difference", -1e-200, maximum=False), 0.01) is None
+    assert examples_needed(Rule("accuracy", "difference", -1e-6, maximum=False), 0.01) is not None

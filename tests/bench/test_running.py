@@ -1,5 +1,6 @@
 """Whole runs of fake models: what is written, what is derived, what a crash costs."""
 
+import datetime
 import json
 import re
 import tomllib
@@ -14,7 +15,7 @@ from weighbridge.bench.derive import derive
 from weighbridge.bench.reporter import Silent
 from weighbridge.bench.results import Results, read_results
 from weighbridge.bench.rules_file import read_rules
-from weighbridge.bench.running import complete, shapes_of
+from weighbridge.bench.running import asked_shapes, complete, dated_folder, shapes_of
 from weighbridge.bench.schema import validate
 from weighbridge.bench.workloads.base import Prepared
 from weighbridge.optimize.errors import ConfigError, InputError, NotAvailableYetError
@@ -286,22 +287,57 @@ def test_callers_and_rates_are_weighed_and_gated_by_conditions(tmp_path: Path, w
     validate(json.loads((results.folder / "results.json").read_text(encoding="utf-8")))
 
 
+def a_generator(folder: Path, lengths: tuple[int, ...]) -> Prepared:
+    """A prepared generator with prompts of these lengths, as far as its shapes go."""
+    source = Source("fake", "m", "text-generation", "")
+    return Prepared(folder, "w", "text-generation", "decoder", source, (), lengths, 1, False, None, "", None)
+
+
+def test_every_prompt_length_is_measured_with_every_output_length(tmp_path: Path, write_behaviour: Write) -> None:
+    """A generator's shapes are all pairs of prompt and output lengths at each batch size, and the longest answer is known."""
+    config = config_of(tmp_path, write_behaviour, {}, measure={"max_new_tokens": [2, 16], "batch_sizes": [1, 4]})
+    shapes = shapes_of(config, a_generator(tmp_path, (8, 32)))
+    found = [(each["batch_size"], each["prompt_length"], each["max_new_tokens"]) for each in shapes]
+    assert found == [(size, prompt, new) for size in (1, 4) for prompt in (8, 32) for new in (2, 16)]
+    assert config.measure.most_new_tokens == 16
+
+
+@pytest.mark.parametrize(
+    ("task", "extent"),
+    [
+        ("text-generation", [{"prompt_length": 8, "max_new_tokens": 2}, {"prompt_length": 32, "max_new_tokens": 2}]),
+        ("text-classification", [{"sequence_length": 16}]),
+        ("image-classification", [{}]),
+    ],
+)
+def test_the_shapes_that_a_config_asks_for_are_known_before_its_model(task: str, extent: list[dict[str, int]]) -> None:
+    """Prompt lengths are asked of generators, sequence lengths of text classifiers, and neither of others."""
+    measure = {"batch_sizes": [1, 4], "sequence_lengths": [16], "prompt_lengths": [8, 32], "max_new_tokens": 2}
+    config = parse_config({"workload": {"task": task, "model": "m"}, "measure": measure}, "test")
+    expected = [{"batch_size": size, **each, "threads": 1} for size in (1, 4) for each in extent]
+    assert list(asked_shapes(config)) == expected
+
+
+def test_two_runs_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A default folder is named after the moment and the workload, and numbered where that is taken."""
+
+    class Frozen(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> "Frozen":
+            return cls(2026, 11, 26, 12, 30, 5, tzinfo=tz)
+
+    monkeypatch.setattr("weighbridge.bench.running.datetime.datetime", Frozen)
+    names = []
+    for _ in range(3):
+        folder = dated_folder(tmp_path, "my intents")
+        folder.mkdir()
+        names.append(folder.name)
+    assert names == ["20261126-123005-my-intents", "20261126-123005-my-intents-2", "20261126-123005-my-intents-3"]
+
+
 def test_callers_of_a_generator_are_refused(tmp_path: Path, write_behaviour: Write) -> None:
     """Concurrency and rates are for classifiers in this release, and a generator's config that asks for them says so."""
     config = config_of(tmp_path, write_behaviour, {}, measure={"concurrency": [2]})
-    prepared = Prepared(
-        tmp_path,
-        "w",
-        "text-generation",
-        "decoder",
-        Source("fake", "m", "text-generation", ""),
-        (),
-        (8,),
-        1,
-        False,
-        None,
-        "",
-        None,
-    )
+    prepared = a_generator(tmp_path, (8,))
     with pytest.raises(NotAvailableYetError, match="measure.concurrency and measure.rates are not available yet"):
         shapes_of(config, prepared)

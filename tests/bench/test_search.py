@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from typer.testing import CliRunner
-from weighbridge.bench import running
+from weighbridge.bench import stages
 from weighbridge.bench.cli.main import app
 from weighbridge.bench.cli.search import _finish
 from weighbridge.bench.config import Config, load_config, parse_config
@@ -86,7 +86,7 @@ def searched(workplace: Path) -> tuple[Results, list[str]]:
     with (run / "search" / TRIALS).open("a", encoding="utf-8") as stream:
         stream.write('{"event": "trial", "number": 3, "pha')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "weigh", lambda *_: Weighed())
+        patch.setattr(stages, "weigh", lambda *_, **__: Weighed())
         return resume(run), before
 
 

@@ -96,12 +96,17 @@ def test_a_crash_costs_only_its_variant(
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("exception", "RuntimeError: the fake model was told to fail"), ("segfault", "SIGSEGV"), ("exit", "status 3")],
+    [
+        ("exception", "RuntimeError: the fake model was told to fail"),
+        ("segfault", "SIGSEGV"),
+        ("exit", "status 3"),
+        ("memory", "MemoryError"),
+    ],
 )
 def test_every_fault_has_its_reason(
     fault: str, reason: str, tmp_path: Path, run: Path, fake_workload: Prepared, fake_variant: FakeVariant
 ) -> None:
-    """An exception, a segfault and an exit in a call are each told apart."""
+    """An exception, a segfault, an exit and memory that runs out in a call are each told apart."""
     contenders = [Contender("bad", fake_variant(tmp_path / "bad", fault=fault, fault_at_call=20))]
     weighed = weigh(setting_of(run, fake_workload, contenders), small_plan(), Journal(run), lambda _: True, silent)
     assert reason in weighed.failed["bad"]

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from weighbridge.bench.deciding import JudgingPlan
 from weighbridge.bench.evidence import ReplicateRatios, TooFewCalls
 from weighbridge.bench.evidence_of_run import speed_evidence
-from weighbridge.bench.judge import JudgingPlan, VariantState, judge
+from weighbridge.bench.judge import VariantState, judge
 from weighbridge.bench.measurements import speed_measurements
 from weighbridge.bench.rules import Rule, least_calls_for
 from weighbridge.bench.samples import CONTROL, Recorder, Replicate, key_of

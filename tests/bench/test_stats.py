@@ -9,6 +9,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from weighbridge.bench.stats import (
+    bounded_exp,
     examples_for_difference,
     least_n,
     proportion_bounds,
@@ -136,3 +137,10 @@ def test_quantile_interval_holds_its_confidence() -> None:
 def test_examples_for_difference_by_hand() -> None:
     """At error 2.5 %, power 80 %, 2 % changed answers and a margin of 1 point: (1.960 + 0.842)^2 x 0.02 / 0.0001 = 1570."""
     assert examples_for_difference(0.01, 0.02, 0.025) == pytest.approx(1570, abs=1)
+
+
+def test_a_power_of_e_stays_within_what_can_be_written() -> None:
+    """Within 1e-30 and 1e30 it is the library's own; beyond, where it would overflow or vanish, it is the bound."""
+    assert [bounded_exp(log) for log in (-3.0, 0.0, 2.5)] == [math.exp(log) for log in (-3.0, 0.0, 2.5)]
+    assert bounded_exp(1e6) == pytest.approx(1e30, rel=0.1)
+    assert bounded_exp(-1e6) == pytest.approx(1e-30, rel=0.1)

@@ -1,14 +1,17 @@
 """Tiny models of every kind that a build starts from, made once a session; no test may change them."""
 
+import importlib.util
+import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from weighbridge.optimize.loading import describe, load
-from weighbridge.optimize.model import Batch, OnnxModel, TorchModel
+from weighbridge.optimize.model import Batch, OnnxModel, Signature, TensorSpec, TorchModel
 from weighbridge.optimize.onnx_export import export
 from weighbridge.optimize.quiet import quiet
 from weighbridge.optimize.source import Source
@@ -215,3 +218,66 @@ def onnx_model(torch_model: Callable[[str], TorchModel], models: Path) -> Callab
         return exported[name]
 
     return get
+
+
+def paper(name: str) -> Any:
+    """A module of the folder surface, by which a machine with an NVIDIA GPU is stood in for; loaded once."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / "surface" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def table_graph(models: Path) -> OnnxModel:
+    """A table classifier of 6 features and 4 classes as an ONNX graph of opset 20, made by hand: two products with biases."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(4)
+    sizes = {"hidden_weight": (6, 16), "hidden_bias": (16,), "head_weight": (16, 4), "head_bias": (4,)}
+    weights = [
+        numpy_helper.from_array(random.standard_normal(size).astype(np.float32), name) for name, size in sizes.items()
+    ]
+    nodes = [
+        helper.make_node("Gemm", ["features", "hidden_weight", "hidden_bias"], ["hidden"], "hidden"),
+        helper.make_node("Relu", ["hidden"], ["active"], "relu"),
+        helper.make_node("Gemm", ["active", "head_weight", "head_bias"], ["logits"], "head"),
+    ]
+    taken, given = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
+        for name, size in (("features", 6), ("logits", 4))
+    )
+    graph = helper.make_graph(nodes, "table", [taken], [given], weights)
+    path = models / "table.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), str(path))
+    return OnnxModel(path, Signature("classifier", (TensorSpec("features", "float32", ("batch", 6)),), ("logits",)))
+
+
+@dataclass
+class PaperMachine:
+    """A GPU machine of paper: its CUDA, its TensorRT (`library.module` is the package) and its NVML."""
+
+    cuda: Any
+    library: Any
+    nvml: Any
+
+
+@pytest.fixture(params=["11.4.0.106"])
+def gpu_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> PaperMachine:
+    """The paper machine in the place of NVIDIA's packages, with TensorRT usable and a cache of its own."""
+    from weighbridge.optimize import tensorrt_availability
+
+    fake_cuda = paper("fake_cuda")
+    runtime = fake_cuda.FakeRuntime()
+    machine = PaperMachine(runtime, paper("fake_tensorrt").make_tensorrt(runtime, request.param), fake_cuda.FakeNvml())
+    packages = {"cuda.bindings.runtime": runtime, "tensorrt": machine.library.module, "pynvml": machine.nvml}
+    for name, module in packages.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    usable = tensorrt_availability.Availability(usable=True, version=request.param)
+    monkeypatch.setattr("weighbridge.optimize.backends.tensorrt_backend.tensorrt_availability", lambda: usable)
+    monkeypatch.setenv("WEIGHBRIDGE_CACHE", str(tmp_path / "cache"))
+    return machine

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from weighbridge.optimize import techniques
+from weighbridge.optimize import recovery, techniques
 from weighbridge.optimize.backends import backend
 from weighbridge.optimize.backends.base import Availability
 from weighbridge.optimize.build import cache_key, optimize
@@ -24,8 +24,9 @@ from weighbridge.optimize.onnx_files import weights_of
 from weighbridge.optimize.parity import reference_of
 from weighbridge.optimize.recipe import Recipe, step_from_dict
 from weighbridge.optimize.source import Source
-from weighbridge.optimize.techniques import StepResult, Technique, technique
+from weighbridge.optimize.techniques import StepResult, Technique, in_place_cache, technique
 from weighbridge.optimize.techniques import export as exporting
+from weighbridge.optimize.training import TrainingReport, fit
 from weighbridge.optimize.variant import MANIFEST, Variant
 
 Build = Callable[..., Variant]
@@ -87,10 +88,11 @@ FAKE = Examples(({"x": np.array([[0, 0], [1, 1], [2, 2]], np.float32)},))
         ("mlp", "onnxruntime", "fp16", ["export", "onnx-half-precision"]),
         ("lstm", "onnxruntime", "int8", ["export", "dynamic-int8"]),
         ("gpt2", "torch", "bf16", ["half-precision"]),
-        ("gpt2", "onnxruntime", "int8", ["export", "dynamic-int8"]),
+        ("gpt2", "onnxruntime", "int8", ["export", "in-place-cache", "dynamic-int8"]),
         ("bert", "onnxruntime", "int8", ["export", "dynamic-int8"]),
         ("mlp", "onnxruntime", "int4", ["export", "weight-only"]),
-        ("gpt2", "onnxruntime", "int4", ["export", "weight-only"]),
+        ("gpt2", "onnxruntime", "fp16", ["export", "in-place-cache", "onnx-half-precision"]),
+        ("gpt2", "onnxruntime", "int4", ["export", "in-place-cache", "weight-only"]),
     ],
 )
 def test_a_precision_alone_takes_the_backends_steps(
@@ -110,6 +112,44 @@ def test_a_precision_alone_takes_the_backends_steps(
     assert (variant.damage(), manifest.parameters > 0, manifest.build_seconds > 0) == ("", True, True)
     assert manifest.tools["torch"]
     variant.open().close()
+
+
+def test_what_was_tried_unasked_and_failed_is_left_out_and_told(
+    build: Build, own: ArtifactCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where attention cannot be rewritten the variant is built without, and its manifest says what was rolled back and why."""
+
+    def refuses(_: Any) -> int:
+        raise BuildError("the graph reads the length of its cache")
+
+    monkeypatch.setattr(in_place_cache, "grow_in_place", refuses)
+    steps = build("gpt2", "onnxruntime", "fp32", cache=own).manifest.steps
+    assert [(each.step["use"], each.status) for each in steps] == [
+        ("export", "applied"),
+        ("in-place-cache", "rolled-back"),
+    ]
+    assert "reads the length of its cache" in steps[1].reason
+
+
+def test_recovery_learns_from_the_source_model_however_many_steps_went_before(
+    build: Build, own: ArtifactCache, monkeypatch: pytest.MonkeyPatch, sources: dict[str, Source]
+) -> None:
+    """In the second of two prunings the teacher's weights are the source's own, none of them zeroed by the first."""
+    import torch
+    from weighbridge.optimize.loading import load
+
+    taught_by: list[Any] = []
+
+    def noted(*given: Any) -> TrainingReport:
+        taught_by.append(given[-1].module)
+        return fit(*given)
+
+    monkeypatch.setattr(recovery, "fit", noted)
+    build("mlp", "torch", "fp32", PRUNE, {**PRUNE, "sparsity": 0.4, "recover_steps": 1}, cache=own)
+    source = load(sources["mlp"])
+    assert isinstance(source, TorchModel)
+    for ours, theirs in zip(taught_by[0].parameters(), source.module.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_exact_variants_answer_as_the_source(build: Build, sources: dict[str, Source], probes: dict[str, Any]) -> None:

@@ -10,17 +10,17 @@ import pytest
 from weighbridge.optimize.backends.base import Audit
 from weighbridge.optimize.backends.fake_backend import Behaviour, signature_of
 from weighbridge.optimize.cache import ArtifactCache, cache_root
-from weighbridge.optimize.files import sha256_of_file, write_json
+from weighbridge.optimize.files import holding, sha256_of_file, write_json
 from weighbridge.optimize.variant import MANIFEST, Manifest
 
 KEY, OTHER = "0" * 31 + "a", "0" * 31 + "b"
 
 
-def add(cache: ArtifactCache, key: str) -> Path:
+def add(cache: ArtifactCache, key: str, content: str = "{}") -> Path:
     """Put a small fake variant under a key."""
     with cache.adding(key) as folder:
         file = folder / "model.fake.json"
-        file.write_text("{}", encoding="utf-8")
+        file.write_text(content, encoding="utf-8")
         manifest = Manifest(
             backend="fake",
             precision="fp32",
@@ -131,6 +131,56 @@ def test_clear_leaves_alone_what_is_being_built(tmp_path: Path) -> None:
     with cache.locked(KEY):
         cache.clear()
     assert (tmp_path / f".{KEY}.xyz.part").is_dir()
+
+
+def test_clear_leaves_alone_what_a_run_uses(tmp_path: Path) -> None:
+    """An artifact that is held, by however many, stays and is not counted; afterwards it goes."""
+    cache = ArtifactCache(tmp_path)
+    folder = add(cache, KEY)
+    with holding(folder, shared=True), holding(folder, shared=True):
+        assert cache.clear() == 0
+    assert cache.verify() == {KEY: ""}
+    assert cache.clear() == 1
+
+
+def test_whole_artifacts_under_each_others_keys_are_noticed(tmp_path: Path) -> None:
+    """Two folders that were swapped have every hash right and are the wrong variants all the same."""
+    cache = ArtifactCache(tmp_path)
+    aside = add(cache, KEY).rename(tmp_path / "aside")
+    add(cache, OTHER).rename(tmp_path / KEY)
+    aside.rename(tmp_path / OTHER)
+    assert "was not sealed under its key" in cache.verify()[KEY]
+    assert cache.get(KEY) is None
+    assert not (tmp_path / KEY).exists()
+
+
+@pytest.mark.parametrize("name", ["model.fake.json", MANIFEST, "seal"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "swapped"])
+def test_every_damage_to_a_file_is_noticed(tmp_path: Path, name: str, damage: str) -> None:
+    """The artifact, its manifest and its seal, cut short, with one bit flipped, or taken from another variant."""
+    cache = ArtifactCache(tmp_path)
+    path, other = add(cache, KEY) / name, add(cache, OTHER, "{ }") / name
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    damaged = {
+        "truncated": whole[:middle],
+        "flipped": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+        "swapped": other.read_bytes(),
+    }
+    path.write_bytes(damaged[damage])
+    assert cache.verify()[KEY]
+    assert cache.get(KEY) is None
+    assert cache.get(OTHER) is not None
+
+
+def test_what_a_killed_build_left_goes_with_the_next_build(tmp_path: Path) -> None:
+    """The half-built folder of a key is removed by whoever builds that key; another key's, perhaps under way, stays."""
+    cache = ArtifactCache(tmp_path)
+    for key in (KEY, OTHER):
+        (tmp_path / f".{key}.xyz.part").mkdir()
+    add(cache, KEY)
+    assert not (tmp_path / f".{KEY}.xyz.part").exists()
+    assert (tmp_path / f".{OTHER}.xyz.part").is_dir()
 
 
 def test_two_processes_build_once(tmp_path: Path) -> None:

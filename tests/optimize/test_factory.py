@@ -1,5 +1,6 @@
 """Modules made by a user's factory."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def written(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, str]:
         "def quits(): raise SystemExit(3)\n"
         "def number(): return 7\n"
         "text = 'no function'\n"
+        "def sized(inputs, outputs): return Linear(inputs, outputs)\n"
     )
     (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
     return tmp_path, name
@@ -62,6 +64,21 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
         make_module(factory("broken_factory_module:factory", tmp_path))
     with pytest.raises(InputError, match="module absent_factory_module cannot be imported: ModuleNotFoundError"):
         make_module(factory("absent_factory_module:factory", tmp_path))
+
+
+def test_a_factory_is_called_with_its_arguments(written: tuple[Path, str]) -> None:
+    """Sizes given by name decide the module and its hash, last through a file, and where they do not fit they are told."""
+
+    def sized(**arguments: int) -> Source:
+        reference = f"{written[1]}:sized"
+        return describe("module", reference, "tabular-classification", search_path=str(written[0]), arguments=arguments)
+
+    wide, narrow = sized(inputs=3, outputs=5), sized(inputs=3, outputs=2)
+    assert tuple(make_module(wide).weight.shape) == (5, 3)
+    assert wide.sha256 != narrow.sha256
+    assert Source.from_dict(json.loads(json.dumps(wide.to_dict()))) == wide
+    with pytest.raises(InputError, match=r"the factory .*:sized raised TypeError: .*missing.*outputs"):
+        sized(inputs=3)
 
 
 def test_an_unseeded_factory_gives_the_same_model_every_time(written: tuple[Path, str]) -> None:

@@ -2,13 +2,27 @@
 
 import hashlib
 import json
+import signal
+import subprocess
+import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from weighbridge.optimize.files import appearing, replacing, sha256_of_file, sha256_of_json, write_json, write_text
+from weighbridge.optimize.files import (
+    appearing,
+    holding,
+    remove_partial,
+    replacing,
+    sha256_of_file,
+    sha256_of_json,
+    work_folder,
+    write_json,
+    write_text,
+)
 
 
 def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
@@ -111,3 +125,60 @@ def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
         write_text(path, str(turn % 10) * 10_000)
     reader.join()
     assert all(text == text[0] * 10_000 for text in seen)
+
+
+def test_half_of_a_pair_is_written_as_its_escape(tmp_path: Path) -> None:
+    """JSON may hold what UTF-8 cannot: it comes back equal."""
+    write_json(tmp_path / "a.json", {"name": "a\ud800b"})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"name": "a\ud800b"}
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    """While one holds a folder another is refused; afterwards it is free, and nothing was written in it."""
+    with holding(tmp_path):
+        with pytest.raises(BlockingIOError), holding(tmp_path):
+            pass
+        with pytest.raises(BlockingIOError), holding(tmp_path):
+            pass
+    with holding(tmp_path):
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_work_folder_is_there_for_its_block_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies in the system's temporary folder and is gone with all in it, however the block ends."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(RuntimeError, match="ended"), work_folder() as folder:
+        assert folder.parent == tmp_path
+        (folder / "deep").mkdir()
+        raise RuntimeError("ended")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_work_folders_of_killed_processes_are_removed_by_the_next(tmp_path: Path) -> None:
+    """Of three work folders the killed process's goes; the living one's and a folder that only looks alike stay."""
+    code = "from weighbridge.optimize.files import work_folder\nwith work_folder() as f: print(f, flush=True); input()"
+    environment = {"TMPDIR": str(tmp_path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    (tmp_path / "weighbridge-work-of-mine").mkdir()
+    pair = [subprocess.Popen([sys.executable, "-P", "-c", code], env=environment, **pipes) for _ in range(2)]  # type: ignore[call-overload]
+    killed, living = (Path(process.stdout.readline().strip()) for process in pair)
+    pair[0].send_signal(signal.SIGKILL)
+    pair[0].communicate()
+    assert killed.is_dir()
+    pair[1].communicate(input="\n")
+    assert not killed.exists()
+    assert not living.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["weighbridge-work-of-mine"]
+
+
+def test_only_what_was_being_written_is_partial(tmp_path: Path) -> None:
+    """Files and folders under temporary names go, at any depth; those of others, and whole ones, stay."""
+    for name in ("a/.x.json.abc.part", "a/b/.y.abc.part/inner", "a/whole.json", "a/mine.part"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x", encoding="utf-8")
+    remove_partial(tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == [
+        "a/mine.part",
+        "a/whole.json",
+    ]

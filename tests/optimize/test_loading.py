@@ -1,5 +1,6 @@
 """Loading trained models, and the hashes of what decides their outputs."""
 
+import fnmatch
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from weighbridge.optimize.errors import InputError, NotAvailableYetError
 from weighbridge.optimize.loading import (
     describe,
     load,
+    pruned_module,
     read_source_signature,
     required_inputs,
     takes_by_name,
@@ -246,3 +248,120 @@ def test_a_fake_model_is_loaded_from_its_behaviour(tmp_path: Path) -> None:
         InputError, match=r"absent\.fake\.json is not a file; give a transformers folder, an \.onnx file"
     ):
         describe("fake", str(tmp_path / "absent.fake.json"), "tabular-classification")
+
+
+CODE = """
+import pathlib
+pathlib.Path({mark!r}).write_text("it ran")
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+class Ours(BertConfig):
+    model_type = "ours"
+class Model(BertForSequenceClassification):
+    config_class = Ours
+class Tokens(BertTokenizerFast):
+    pass
+"""
+REMOTE = {"AutoConfig": "code.Ours", "AutoModelForSequenceClassification": "code.Model"}
+
+
+@pytest.mark.parametrize("model_type", ["ours", "bert"])
+def test_code_that_lies_beside_a_model_is_never_run(tiny_bert: Path, tmp_path: Path, model_type: str) -> None:
+    """A config whose auto_map names code of its folder is refused, or loaded as what the library knows; the code is not run."""
+    from weighbridge.bench.workloads.encode import load_tokenizer
+
+    folder, mark = tmp_path / "model", tmp_path / "mark"
+    shutil.copytree(tiny_bert, folder)
+    (folder / "code.py").write_text(CODE.format(mark=str(mark)), encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"auto_map": REMOTE, "model_type": model_type}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    tokenizer = {"auto_map": {"AutoTokenizer": ["code.Tokens", "code.Tokens"]}, "tokenizer_class": "Tokens"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    source = Source("transformers", str(folder), "text-classification", "")
+    if model_type == "bert":
+        load(source)
+    else:
+        with pytest.raises(InputError, match="cannot be|is not|must be|custom code"):
+            load(source)
+    with pytest.raises(InputError, match="no tokenizer can be loaded"):
+        load_tokenizer(folder)
+    assert not mark.exists()
+
+
+class Planted:
+    """A pickle that writes a file where it is read as one."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def test_a_pickle_is_read_as_weights_only(tiny_bert: Path, tmp_path: Path) -> None:
+    """A pickled checkpoint of tensors loads as the same model; one that would call something is refused, and calls nothing."""
+    import torch
+    from safetensors.torch import load_file
+
+    folder, mark = tmp_path / "model", tmp_path / "mark"
+    folder.mkdir()
+    shutil.copy(tiny_bert / "config.json", folder)
+    weights = load_file(tiny_bert / "model.safetensors")
+    source = Source("transformers", str(folder), "text-classification", "")
+    torch.save(weights, folder / "pytorch_model.bin")
+    loaded = load(source).module.state_dict()  # type: ignore[union-attr]
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in weights.items())
+    torch.save({**weights, "planted": Planted(mark)}, folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match="cannot be loaded for text-classification"):
+        load(source)
+    assert not mark.exists()
+    torch.load(folder / "pytorch_model.bin", weights_only=False)
+    assert mark.exists(), "the pickle is one that would have run"
+
+
+def test_safetensors_go_before_a_pickle_beside_them(tiny_bert: Path, tmp_path: Path) -> None:
+    """Where both lie in a folder the pickle is not even looked at."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_bert, folder)
+    (folder / "pytorch_model.bin").write_bytes(b"no pickle at all")
+    load(Source("transformers", str(folder), "text-classification", ""))
+
+
+@pytest.mark.parametrize("change", [{"num_attention_heads": 0, "n_head": 0}, {"hidden_size": "wide", "n_embd": "wide"}])
+def test_a_config_without_sizes_is_refused(tiny_gpt2: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    """A generator's config that gives no sizes of its cache is told, not divided by."""
+    config = json.loads((tiny_gpt2 / "config.json").read_text(encoding="utf-8")) | change
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(InputError, match=r"its config\.json (does not give the model's sizes|cannot be used)"):
+        read_source_signature(Source("transformers", str(tmp_path), "text-generation", ""))
+
+
+@pytest.mark.parametrize("named", ["Trainer", "pipeline", "no_such_thing"])
+def test_a_pruned_folder_names_only_architectures(tiny_bert: Path, tmp_path: Path, named: str) -> None:
+    """What is made from the name in a config is a model of the library; its other classes and functions are never called."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_bert, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"architectures": [named]}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(InputError, match=f"{named} is no architecture of transformers"):
+        pruned_module(folder)
+
+
+def test_neither_pickles_nor_code_are_fetched_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of a hub id only configs, tokenizers and safetensors are asked for."""
+    import huggingface_hub
+
+    asked: list[str] = []
+
+    def download(reference: str, *, allow_patterns: list[str]) -> str:
+        asked.extend([reference, *allow_patterns])
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert transformers_folder("someone/model") == tmp_path
+    reference, *patterns = asked
+    assert reference == "someone/model"
+    for name in ("config.json", "model.safetensors", "vocab.txt", "tokenizer.model"):
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
+    for name in ("pytorch_model.bin", "model.pt", "weights.pkl", "modeling.py", "code.so", "model.onnx"):
+        assert not any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name

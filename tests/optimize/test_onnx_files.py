@@ -216,3 +216,84 @@ def test_two_numbers_of_four_bits_share_a_byte() -> None:
 def test_shapes_scalars_and_scales_are_no_parameters(name: str, array: Any, expected: bool) -> None:
     """Learnt numbers count as parameters; shapes, indices, constants and a quantizer's own numbers do not."""
     assert is_parameter(name, np.asarray(array)) is expected
+
+
+def in_a_function(model: Any, tensor: Any) -> None:
+    """Put a tensor into a Constant of a function that the graph calls."""
+    constant = helper.make_node("Constant", [], ["c"], value=tensor)
+    body = [constant, helper.make_node("Add", ["a", "c"], ["b"])]
+    opsets = [helper.make_opsetid("", 20)]
+    model.functions.append(helper.make_function("ours", "Shift", ["a"], ["b"], body, opsets))
+
+
+def in_a_sparse_initializer(model: Any, tensor: Any) -> None:
+    sparse = model.graph.sparse_initializer.add()
+    sparse.values.CopyFrom(tensor)
+    sparse.indices.CopyFrom(numpy_helper.from_array(np.array([0], np.int64), "i"))
+    sparse.dims.append(4)
+
+
+def in_a_branch(model: Any, tensor: Any) -> None:
+    """Put a tensor among the weights of a branch of an If."""
+    branch = helper.make_graph(
+        [helper.make_node("Identity", [tensor.name], ["o"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("o", FLOAT, [1])],
+        [tensor],
+    )
+    model.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=branch, else_branch=branch))
+
+
+@pytest.mark.parametrize("hide", [in_a_function, in_a_sparse_initializer, in_a_branch])
+def test_external_data_is_found_wherever_it_hides(tmp_path: Path, hide: Callable[[Any, Any], None]) -> None:
+    """Tensors of functions, sparse tensors and branches may not refer to files outside the folder either."""
+    tensor = numpy_helper.from_array(np.ones(1, np.float32), "secret")
+    onnx.external_data_helper.set_external_data(tensor, "../secret.bin")
+    tensor.ClearField("raw_data")
+    model = linear(np.eye(2, dtype=np.float32))
+    hide(model, tensor)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    for read in (read_valid, external_files):
+        with pytest.raises(InputError, match=r"refers to external data at '\.\./secret\.bin'"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "sentence"),
+    [
+        ([], None, "the model has 0 inputs and 1 outputs; it needs one of each at least"),
+        (None, [], "the model has 1 inputs and 0 outputs"),
+        ([helper.make_tensor_value_info("x", 999, [1])], None, "input 'x' is not a tensor of numbers"),
+        ([helper.make_tensor_value_info("x", TensorProto.STRING, [1])], None, "input 'x' is not a tensor of numbers"),
+        ([helper.make_tensor_sequence_value_info("x", FLOAT, [1])], None, "input 'x' is not a tensor of numbers"),
+    ],
+)
+def test_a_graph_without_ends_of_numbers_is_refused(
+    inputs: list[Any] | None, outputs: list[Any] | None, sentence: str
+) -> None:
+    """A graph that takes or gives nothing, or takes what are no numbers, has no signature."""
+    model = linear(np.eye(2, dtype=np.float32))
+    for field, ends in ((model.graph.input, inputs), (model.graph.output, outputs)):
+        if ends is not None:
+            del field[:]
+            field.extend(ends)
+    with pytest.raises(InputError, match=sentence):
+        read_signature(model)
+
+
+def test_a_location_that_no_file_can_have_is_missing(tmp_path: Path) -> None:
+    """A name that is too long for a file is told as a file that is not there."""
+    path = with_external_data(tmp_path / "m.onnx", "w" * 300)
+    with pytest.raises(InputError, match="which is missing beside it; put it there"):
+        read_valid(path)
+
+
+@pytest.mark.parametrize("data_type", [33, 0, TensorProto.DOUBLE])
+def test_a_weight_that_is_none_is_refused(data_type: int) -> None:
+    """A type that nobody knows, or one that the bytes do not fit, is told with the weight's name."""
+    model = linear(np.eye(3, dtype=np.float32))
+    model.graph.initializer[0].data_type = data_type
+    with pytest.raises(InputError, match="the weight 'w' cannot be read .* the model is damaged"):
+        list(weights_of(model))

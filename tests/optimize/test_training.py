@@ -7,7 +7,8 @@ import pytest
 import torch
 from weighbridge.optimize import training
 from weighbridge.optimize.errors import ConfigError
-from weighbridge.optimize.training import Teacher, TrainingConfig, divergence, fit, label_loss, next_token_loss
+from weighbridge.optimize.losses import balanced_weights, divergence, label_loss
+from weighbridge.optimize.training import Teacher, TrainingConfig, fit
 
 RANDOM = np.random.default_rng(0)
 POINTS = RANDOM.standard_normal((200, 2)).astype(np.float32)
@@ -136,20 +137,6 @@ def test_a_pupil_learns_its_teachers_scores() -> None:
     assert float((answers[0] == answers[1]).float().mean()) > 0.95
 
 
-def test_divergence_is_the_published_formula() -> None:
-    """The sum of p log(p / q) by hand, in the mean over rows; padding does not count; single scores differ squared."""
-    wanted, scores = RANDOM.standard_normal((2, 3, 4)), RANDOM.standard_normal((2, 3, 4))
-    p, q = (np.exp(each) / np.exp(each).sum(axis=-1, keepdims=True) for each in (wanted, scores))
-    each = (p * np.log(p / q)).sum(axis=-1)
-    mask = np.array([[1, 1, 0], [1, 1, 1]])
-    given = torch.from_numpy(scores), torch.from_numpy(wanted)
-    assert float(divergence(*given)) == pytest.approx(each.mean())
-    assert float(divergence(*given, torch.from_numpy(mask))) == pytest.approx(each[mask == 1].mean())
-    p, q = (np.exp(each / 3) / np.exp(each / 3).sum(axis=-1, keepdims=True) for each in (wanted, scores))
-    assert float(divergence(*given, temperature=3)) == pytest.approx(9 * (p * np.log(p / q)).sum(axis=-1).mean())
-    assert float(divergence(torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [2.0]]))) == pytest.approx(2.0)
-
-
 def test_a_teacher_and_labels_are_learnt_by_their_weights() -> None:
     """The first loss of a fit is w T^2 D + (1 - w) L by hand, for every weight; labels are not needed at weight 1."""
     teacher, sides = network(1).eval(), torch.from_numpy(SIDES)
@@ -162,30 +149,6 @@ def test_a_teacher_and_labels_are_learnt_by_their_weights() -> None:
         labels = None if weight == 1 else SIDES
         report = fit(network(2), {"input": POINTS}, labels, config, silent, Teacher(teacher, weight, 2.0))
         assert report.losses[0] == pytest.approx(weight * distance + (1 - weight) * cross, rel=1e-4)
-
-
-def test_labels_of_a_single_score_are_its_sides() -> None:
-    """Where a model gives one score a row, the loss is the cross-entropy of its sigmoid, by hand."""
-    scores, labels = np.array([[0.5], [-2.0]]), np.array([1, 0])
-    chances = 1 / (1 + np.exp(-scores[:, 0]))
-    expected = -np.log([chances[0], 1 - chances[1]]).mean()
-    assert float(label_loss(torch.from_numpy(scores), torch.from_numpy(labels))) == pytest.approx(expected)
-
-
-def test_padding_is_no_next_token() -> None:
-    """A token counts where it and the one before it are real: by a naive loop over two rows, the first padded on the left."""
-    scores, ids = RANDOM.standard_normal((2, 4, 5)), RANDOM.integers(0, 5, (2, 4))
-    mask = np.array([[0, 0, 1, 1], [1, 1, 1, 1]])
-    logs = np.log(np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True))
-    losses = [
-        -logs[row, place - 1, ids[row, place]]
-        for row in range(2)
-        for place in range(1, 4)
-        if mask[row, place] and mask[row, place - 1]
-    ]
-    assert len(losses) == 4
-    inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-    assert float(next_token_loss(torch.from_numpy(scores), inputs)) == pytest.approx(np.mean(losses))
 
 
 @pytest.mark.parametrize(
@@ -214,3 +177,127 @@ def test_a_validation_curve_decides_when_to_stop_and_what_stays(
     assert report.validation_losses == tuple(curve[1 : epochs + 1])
     assert all(torch.equal(kept, now) for kept, now in zip(states[best], module.parameters(), strict=True))
     assert not any(torch.equal(states[best][0], state[0]) for number, state in enumerate(states) if number != best)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [1.0] * 8),
+        ("linear", [1.0, 1.0, 6 / 7, 5 / 7, 4 / 7, 3 / 7, 2 / 7, 1 / 7]),
+        ("cosine", [1.0, 1.0, *(0.5 * (1 + np.cos(np.pi * step / 7)) for step in range(1, 7))]),
+        ("exponential", [1.0, 1.0, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]),
+    ],
+)
+def test_the_rate_falls_as_its_schedule_says(
+    monkeypatch: pytest.MonkeyPatch, schedule: Any, expected: list[float]
+) -> None:
+    """Eight steps in four epochs, the first of them the warm-up: the optimizer's rates are those by hand."""
+    rates: list[float] = []
+    step = training._step
+
+    def recorded(*given: Any) -> float:
+        rates.append(given[3].param_groups[0]["lr"])
+        return step(*given)
+
+    monkeypatch.setattr(training, "_step", recorded)
+    config = TrainingConfig(learning_rate=1.0, epochs=4, batch_size=100, schedule=schedule, decay=0.5)
+    fit(network(), {"input": POINTS}, SIDES, config, silent)
+    assert rates == pytest.approx(expected)
+
+
+def one_sgd_step(module: Any, **options: Any) -> Any:
+    """What one step at rate 1 on all rows takes away from the weights of the first layer, shape (16, 2)."""
+    before = module[0].weight.detach().clone()
+    config = TrainingConfig("sgd", 1.0, batch_size=200, clip=1e9, **options)
+    fit(module, {"input": POINTS}, SIDES, config, silent)
+    return (before - module[0].weight.detach()).numpy()
+
+
+def test_penalties_pull_the_weights_to_zero_by_their_formulas() -> None:
+    """Beside the loss's own gradient, L1 takes its strength off each weight towards zero, and L2 that share of it."""
+    start = network()[0].weight.detach().numpy()
+    plain = one_sgd_step(network())
+    np.testing.assert_allclose(one_sgd_step(network(), l1=0.01) - plain, 0.01 * np.sign(start), atol=1e-6)
+    np.testing.assert_allclose(one_sgd_step(network(), weight_decay=0.1) - plain, 0.1 * start, atol=1e-6)
+
+
+def test_l1_leaves_few_weights() -> None:
+    """A strong L1 penalty drives most weights of a fitted network to nearly zero, and its biases go free."""
+    shares = []
+    for l1 in (0.0, 0.02):
+        module = network()
+        fit(module, {"input": POINTS}, SIDES, TrainingConfig(learning_rate=1e-2, epochs=30, l1=l1, threads=1), silent)
+        shares.append(float((module[0].weight.abs() < 1e-2).float().mean()))
+    assert shares[0] < 0.2
+    assert shares[1] > 0.5
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "mse", "hinge"])
+def test_every_loss_learns_a_line_and_is_the_one_reported(loss: Any) -> None:
+    """The first reported loss is the configured loss of the untrained scores, and each loss is learnt to 95 %."""
+    with torch.no_grad():
+        expected = float(label_loss(network()(torch.from_numpy(POINTS)), torch.from_numpy(SIDES), loss))
+    first = fit(network(), {"input": POINTS}, SIDES, TrainingConfig(batch_size=200, loss=loss), silent)
+    assert first.losses[0] == pytest.approx(expected, rel=1e-5)
+    module = network()
+    fit(module, {"input": POINTS}, SIDES, TrainingConfig(learning_rate=2e-2, epochs=15, loss=loss, threads=1), silent)
+    assert accuracy(module) >= 0.95
+
+
+def test_balanced_classes_count_alike_however_rare() -> None:
+    """A class of one row in twenty, not told apart by anything, gets half of the probability, and its own share otherwise."""
+    labels = (np.arange(200) % 20 == 0).astype(np.int64)
+    chances = {}
+    for balanced in (False, True):
+        torch.manual_seed(0)
+        module = torch.nn.Linear(2, 1)
+        config = TrainingConfig(learning_rate=0.1, epochs=150, batch_size=200, balanced=balanced, threads=1)
+        fit(module, {"input": np.zeros_like(POINTS)}, labels, config, silent)
+        chances[balanced] = float(module.bias.detach().sigmoid())
+    assert chances[True] == pytest.approx(0.5, abs=0.02)
+    assert chances[False] < 0.15
+
+
+def test_the_weights_are_those_of_the_rows_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows held out for early stopping do not count towards the weights of the classes."""
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        training,
+        "balanced_weights",
+        lambda labels, classes: seen.append((labels, classes)) or balanced_weights(labels, classes),
+    )
+    config = TrainingConfig(batch_size=200, validation_share=0.25, balanced=True)
+    fit(network(), {"input": POINTS}, SIDES, config, silent)
+    trained = np.random.default_rng(config.seed).permutation(200)[50:]
+    np.testing.assert_array_equal(seen[0][0].numpy(), SIDES[trained])
+    assert seen[0][1] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"optimizer": "adamw"}, "unknown optimizer 'adamw'; did you mean 'adam'"),
+        ({"schedule": "cosin"}, "unknown schedule 'cosin'; did you mean 'cosine'"),
+        ({"loss": "hings"}, "unknown loss 'hings'; did you mean 'hinge'"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0; given 0.0"),
+        ({"decay": 1.5}, "decay must be above 0 and at most 1; given 1.5"),
+        ({"l1": -1.0}, "l1 must be at least 0; given -1.0"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0; given -0.1"),
+        ({"validation_share": 1.0}, "validation_share must be at least 0 and below 1; given 1.0"),
+        ({"epochs": 0}, "epochs must be at least 1; given 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1; given 0"),
+    ],
+)
+def test_a_training_that_cannot_be_meant_is_refused(options: dict[str, Any], sentence: str) -> None:
+    """Unknown names name the nearest, numbers out of range say the range and what was given."""
+    with pytest.raises(ConfigError, match=sentence):
+        TrainingConfig(**options)
+
+
+def test_what_is_of_labels_needs_labels() -> None:
+    """Balance and a loss other than cross-entropy are refused where there are no labels."""
+    ids = {"input_ids": np.ones((4, 3), np.int64)}
+    with pytest.raises(ConfigError, match="balanced is of labels, and there are none"):
+        fit(network(), ids, None, TrainingConfig(balanced=True), silent)
+    with pytest.raises(ConfigError, match="loss = 'hinge' is of labels"):
+        fit(network(), ids, None, TrainingConfig(loss="hinge"), silent)

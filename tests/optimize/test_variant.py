@@ -95,3 +95,35 @@ def test_a_copy_is_whole_and_opens(tmp_path: Path) -> None:
     copy = written(tmp_path / "a").copy_to(tmp_path / "b")
     assert Variant.read(tmp_path / "b").damage() == ""
     copy.open().close()
+
+
+@pytest.mark.parametrize(
+    "change", [{"files": ["../evil"]}, {"files": ["/etc/passwd"]}, {"sha256": {"C:\\evil": "a"}}, {"files": [""]}]
+)
+def test_a_manifest_that_names_files_elsewhere_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    """Whatever a manifest lists lies in its own folder: nothing else is opened, hashed or copied by its word."""
+    written(tmp_path)
+    data = json.loads((tmp_path / MANIFEST).read_text(encoding="utf-8")) | change
+    write_json(tmp_path / MANIFEST, data)
+    with pytest.raises(InputError, match="which is not a file of its folder"):
+        Variant.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"bytes": "many"}, "bytes: Input should be a valid integer"),
+        ({"build_seconds": "nan"}, "a number in it is not finite"),
+        ({"signature": {"kind": "oracle"}}, r"signature\.kind: Input should be 'classifier' or 'decoder'"),
+        ({"audit": None}, "audit: Input should be a dictionary"),
+    ],
+)
+def test_a_manifest_of_other_types_is_refused_with_the_place(
+    tmp_path: Path, change: dict[str, object], sentence: str
+) -> None:
+    """A number that is a text, one that is none, and parts of another kind are told by where they stand."""
+    written(tmp_path)
+    data = json.loads((tmp_path / MANIFEST).read_text(encoding="utf-8")) | change
+    write_json(tmp_path / MANIFEST, data)
+    with pytest.raises(InputError, match=rf"is not a readable manifest \({sentence}"):
+        Variant.read(tmp_path)

@@ -21,6 +21,7 @@ from weighbridge.optimize.variant import Manifest, Parity, StepRecord
 
 CLASSES = ("numpy", "pandas", "scipy", "scikit-learn", "torch", "standard library")
 EXAMPLES = 3000
+SOURCES = ("tutorial", "reference", "<b>forum</b>")
 HOSTILE = "<script>alert('x')</script> & =1+1 | `pipe` @team"
 
 ENVIRONMENT = {
@@ -246,18 +247,20 @@ def _generator_samples(folder: Path, known: dict[str, Known], weighed: list[str]
 
 
 def _class_answers(folder: Path, known: dict[str, Known], weighed: list[str]) -> None:
-    draw = np.random.default_rng(9)
+    draw, certainty = np.random.default_rng(9), np.random.default_rng(11)
     labels = draw.integers(0, len(CLASSES), EXAMPLES)
     base = np.where(draw.random(EXAMPLES) < 0.86, labels, (labels + 1) % len(CLASSES))
     texts = tuple(
         HOSTILE if index % 5 == 0 else f"Return the eigenvalues of a square array, case {index}."
         for index in range(EXAMPLES)
     )
+    sources = tuple(SOURCES[index % len(SOURCES)] for index in range(EXAMPLES))
     answers = {}
     for name in weighed:
         predicted = np.where(draw.random(EXAMPLES) < known[name].kept, base, (base + 2) % len(CLASSES))
-        scores = np.eye(len(CLASSES), dtype=np.float32)[predicted]
-        answers[name] = ClassPredictions(labels, predicted, scores, texts)
+        sure = certainty.uniform(0.5, 1.0, (EXAMPLES, 1))
+        scores = np.where(np.eye(len(CLASSES))[predicted] == 1, sure, (1 - sure) / (len(CLASSES) - 1))
+        answers[name] = ClassPredictions(labels, predicted, scores.astype(np.float32), texts, {"source": sources})
     write_class_predictions(folder, answers)
 
 

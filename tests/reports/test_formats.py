@@ -5,10 +5,12 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import junitparser
 import pytest
 from weighbridge.bench.metrics import SHAPE_KEYS
 from weighbridge.bench.results import read_results, write_results
@@ -37,7 +39,7 @@ def test_csv_has_a_row_for_everything(classifier_run: Path, tmp_path: Path) -> N
     assert (first["batch_size"], first["sequence_length"], first["slice"]) == ("1", "32", "")
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
 def test_no_csv_cell_is_a_formula(results_of: Make, candidate: Make, tmp_path: Path, start: str) -> None:
     """Text that a spreadsheet would run is quoted; a negative number stays a number."""
     write_results(results_of(candidate(f"{start}1+1", accuracy=(-0.01, -0.02, 0.0))), tmp_path)
@@ -48,7 +50,7 @@ def test_no_csv_cell_is_a_formula(results_of: Make, candidate: Make, tmp_path: P
 
 
 def test_junit_has_a_case_a_rule(classifier_run: Path, tmp_path: Path) -> None:
-    """Each gate is a case, whatever is not passed a failure of its verdict's type; a failed variant is an error."""
+    """Each gate is a case; a failed or open one is a failure of its verdict's type, a failed variant an error."""
     gates = read_results(classifier_run).gates
     suite = ET.fromstring(rendered(classifier_run, tmp_path, "junit")).find("testsuite")  # noqa: S314 - our own file
     assert suite is not None
@@ -61,6 +63,33 @@ def test_junit_has_a_case_a_rule(classifier_run: Path, tmp_path: Path) -> None:
     assert [error.attrib["message"] for error in suite.iter("error")] == [
         "agreement with the baseline 0.21, below the floor of 0.50: outputs are broken"
     ]
+
+
+def test_junit_is_read_as_it_was_meant(results_of: Make, candidate: Make, tmp_path: Path) -> None:
+    """junitparser finds a case a rule: passed, failed, undecided (a failure of its own type) and not evaluated (an error)."""
+    write_results(results_of(candidate("x"), candidate("y", verdicts=("fail", "inconclusive"))), tmp_path)
+    results = read_results(tmp_path)
+    write_results(
+        replace(results, gates=(*results.gates, replace(results.gates[0], verdict="not_evaluated"))), tmp_path
+    )
+    render(tmp_path, tmp_path / "junit.xml", "junit")
+    (suite,) = junitparser.JUnitXml.fromfile(str(tmp_path / "junit.xml"))
+    found = [
+        (case.classname, case.is_passed, [(type(each).__name__, each.type) for each in case.result]) for case in suite
+    ]
+    assert found == [
+        ("weighbridge.x", True, []),
+        ("weighbridge.x", True, []),
+        ("weighbridge.y", False, [("Failure", "fail")]),
+        ("weighbridge.y", False, [("Failure", "inconclusive")]),
+        ("weighbridge.x", False, [("Error", "not_evaluated")]),
+    ]
+    assert (suite.tests, suite.failures, suite.errors, suite.skipped) == (5, 2, 1, 0)
+    names = {case.name for case in suite}
+    assert names == {
+        "latency_p50 ratio at most 1.03x [batch_size=1 threads=1]",
+        "accuracy difference at least -1 points",
+    }
 
 
 def test_junit_holds_any_text(results_of: Make, candidate: Make, tmp_path: Path) -> None:
@@ -109,6 +138,13 @@ def test_markdown_of_many_variants_stays_short(results_of: Make, candidate: Make
         ("[x](http://y) [4.4, 4.8]", "[x\\](http://y) [4.4, 4.8]"),
         ("line\nbreak", "line break"),
         ("@team at 2 @ 3", "@<!-- -->team at 2 @ 3"),
+        ("see #12, # 3 and $x$", "see #<!-- -->12, # 3 and \\$x\\$"),
+        ("# heading", "\\# heading"),
+        ("## heading", "\\## heading"),
+        ("1. item", "1\\. item"),
+        ("- item - more -1", "\\- item - more -1"),
+        ("+1.5 points", "+1.5 points"),
+        ("\x1b[31mred\u202e\x00", "\ufffd[31mred\ufffd\ufffd"),
     ],
 )
 def test_markdown_text_stays_text(text: str, escaped: str) -> None:
@@ -140,6 +176,24 @@ def test_frames_are_tidy(classifier_run: Path) -> None:
     gates = frames.gates(classifier_run)
     assert gates["verdict"].value_counts().to_dict() == {"pass": 16, "inconclusive": 3, "fail": 1}
     assert gates.loc[gates["metric"] == "accuracy", "min"].unique().tolist() == [-0.01]
+
+
+def test_frames_of_variants_and_answers(classifier_run: Path) -> None:
+    """Variants with their sizes, recalls, confusions and reliability come as they stand in results.json, with no column more."""
+    results = read_results(classifier_run)
+    variants = frames.variants(classifier_run).set_index("variant")
+    assert variants.loc["ort-int8", "bytes"] == 22_900_431
+    assert variants["status"].value_counts().to_dict() == {"ok": 7, "unavailable": 1, "failed": 1}
+    assert list(frames.class_recalls(classifier_run).columns) == [
+        *("variant", "class_name", "n", "baseline", "candidate", "difference", "low", "high"),
+    ]
+    confusions = frames.confusions(classifier_run)
+    wrong = confusions[confusions["variant"] == "torch-fp32"]["n"].sum()
+    accuracy = next(each for each in results.measurements if (each.variant, each.metric) == ("torch-fp32", "accuracy"))
+    assert wrong == round((1 - (accuracy.value or 0)) * accuracy.n)
+    reliability = frames.reliability(classifier_run)
+    assert reliability.groupby("variant")["n"].sum().unique().tolist() == [3000]
+    assert reliability["confidence"].between(reliability["low"], reliability["high"]).all()
 
 
 def test_the_frame_of_samples_has_every_sample(generator_run: Path) -> None:

@@ -13,8 +13,18 @@ from typing import Any
 
 import pytest
 from weighbridge import reports
-from weighbridge.bench.results import Flip, read_results, write_results
-from weighbridge.optimize.errors import WorkerError
+from weighbridge.bench.predictions import read_class_predictions
+from weighbridge.bench.results import (
+    ClassRecall,
+    Comparison,
+    Confusion,
+    Flip,
+    Measurement,
+    ReliabilityBin,
+    read_results,
+    write_results,
+)
+from weighbridge.optimize.errors import InputError, WorkerError
 from weighbridge.reports import render, render_many
 from weighbridge.reports.findings import Findings
 from weighbridge.reports.svg import Drawing, accessible
@@ -92,7 +102,7 @@ def test_nothing_is_loaded_from_anywhere(page: str) -> None:
 
 
 def test_the_page_keeps_its_order(page: str) -> None:
-    """Verdict, rules, comparison, charts, changed answers, audit, environment, notices, how to reproduce."""
+    """Verdict, rules, comparison, charts, answers by class and slice, audit, environment, notices, how to reproduce."""
     headings = re.findall(r"<h[23][^>]*>([^<]+)", page)
     assert headings[0].startswith("Ship ort-int8: 4.6x faster [")
     assert headings[1:] == [
@@ -103,6 +113,10 @@ def test_the_page_keeps_its_order(page: str) -> None:
         "Latency distributions",
         "Replicates and control",
         "Throughput against batch size",
+        "Confusions",
+        "Recall by class",
+        "Slices",
+        "Reliability",
         "Changed answers",
         "Audit and parity",
         "Environment",
@@ -123,16 +137,19 @@ def test_every_sentence_and_reason_is_there(page: str, classifier_run: Path) -> 
         assert said in text
 
 
-def test_charts_are_images_with_names(page: str) -> None:
-    """Each chart has a role, a title and a description in words, and the two shapes have one each."""
+def test_charts_are_images_with_names(page: str, classifier_run: Path) -> None:
+    """Each chart has a role, a title and a description in words; the two shapes have one each, reliability has one."""
     charts = [svg for svg in Page(page).named("svg") if svg.get("class") == "chart"]
-    assert len(charts) == 2 + 2 + 2 + 1
+    assert len(charts) == 2 + 2 + 2 + 1 + 1
     for chart in charts:
         assert chart["role"] == "img"
         name, told = str(chart["aria-labelledby"]).split()
         assert f'<title id="{name}">' in page
         assert f'<desc id="{told}">' in page
     assert "On the Pareto front: ort-pruned" in page
+    answers = read_class_predictions(classifier_run)["torch-fp32"]
+    confidence, accuracy = 100 * answers.scores.max(axis=1).mean(), 100 * answers.correct.mean()
+    assert f"torch-fp32: mean confidence {confidence:.1f} %, accuracy {accuracy:.1f} %" in page
 
 
 def test_tables_have_scopes_and_captions(page: str) -> None:
@@ -212,6 +229,7 @@ def test_colours_of_text_have_contrast(page: str) -> None:
             assert name.startswith("v") or contrast(scheme[f"--{name}"], scheme["--bg"]) >= 4.5, name
         for name in ("pass", "fail", "open", "none"):
             assert contrast(scheme[f"--{name}"], scheme[f"--{name}-bg"]) >= 4.5, name
+            assert contrast(scheme["--muted"], scheme[f"--{name}-bg"]) >= 4.5, name
 
 
 def contrast(first: str, second: str) -> float:
@@ -261,15 +279,68 @@ def test_rendering_loads_neither_pandas_nor_the_renderer(classifier_run: Path, t
 
 
 def test_many_variants_stay_readable(results_of: Make, candidate: Make, tmp_path: Path) -> None:
-    """With 60 candidates every one is in the tables, charts hold the first 40 variants and say so."""
+    """With 60 candidates every one is in the tables, charts hold the first 24 variants and say so."""
     many = [candidate(f"v{index}", (0.2 + index / 100, 0.19 + index / 100, 0.21 + index / 100)) for index in range(60)]
     write_results(results_of(*many), tmp_path)
     text = render(tmp_path).read_text(encoding="utf-8")
     found = Page(text)
     assert "v59" in found.text
-    assert found.text.count("Drawn: the first 40 of 61 variants.") == 2
+    assert found.text.count("Drawn: the first 24 of 61 variants.") == 2
     assert "Also passing every rule: v1, v2, v3, v4, v5, v6, v7, v8 and 51 more." in found.text
     assert len(text) < 1_000_000
+
+
+def test_twelve_variants_of_77_classes_stay_below_a_megabyte(results_of: Make, candidate: Make, tmp_path: Path) -> None:
+    """With every table at its fullest (classes, confusions, slices, long changed answers) there is room left for the samples' curves."""
+    names = [f"onnxruntime-int8-number-{number}" for number in range(11)]
+    classes = [f"a_class_of_customers_{number:02d}" for number in range(77)]
+    results = results_of(*(candidate(name) for name in names))
+    sliced = [
+        {"slice": f"{column}={value}"} for column in ("language", "source") for value in (f"v{n}" for n in range(20))
+    ]
+    results = replace(
+        results,
+        class_recalls=tuple(
+            ClassRecall(name, each, 40, 0.9, 0.8, -0.1, -0.3, 0.1) for name in names for each in classes
+        ),
+        confusions=tuple(
+            Confusion(name, classes[pair % 77], classes[pair // 3], 1 + pair % 7)
+            for name in ("base", *names)
+            for pair in range(200)
+        ),
+        reliability=tuple(
+            ReliabilityBin(name, place / 15, (place + 1) / 15, 99, (place + 0.5) / 15, 0.9)
+            for name in ("base", *names)
+            for place in range(15)
+        ),
+        flips=tuple(
+            Flip(name, 3000 + number, classes[1], classes[1], classes[2], "<words> & more " * 60)
+            for name in names
+            for number in range(50)
+        ),
+        measurements=(
+            *results.measurements,
+            *(
+                Measurement(name, "accuracy", "1", each, 0.9, 0.8, 0.95, 99)
+                for name in ("base", *names)
+                for each in sliced
+            ),
+        ),
+        comparisons=(
+            *results.comparisons,
+            *(
+                Comparison(name, "accuracy", each, "difference", -0.01, -0.05, 0.03, 0.99, 99)
+                for name in names
+                for each in sliced
+            ),
+        ),
+    )
+    write_results(results, tmp_path)
+    page = render(tmp_path).read_text(encoding="utf-8")
+    assert all(
+        section in page for section in ("Confusions", "Recall by class", "Slices", "Reliability", "Changed answers")
+    )
+    assert len(page.encode()) < 900_000
 
 
 def test_only_what_is_exported_is_found() -> None:
@@ -292,3 +363,20 @@ def test_a_generators_page_tells_whether_tokens_get_slower(generator_run: Path, 
         f"{name}, past {past}: {significant(value)} ms" in text for (name, past), value in found.items() if value
     )
     assert len(Findings(read_results(generator_run)).shapes) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"reliability": (ReliabilityBin("base", 0.0, 0.1, 9, 0.05, 7.0),)},
+        {"reliability": (ReliabilityBin("base", 0.0, 0.1, 0, 0.05, 0.1),)},
+        {"class_recalls": (ClassRecall("x", "card", 0, 0.9, 0.8, -0.1, -0.3, 0.1),)},
+    ],
+)
+def test_counts_that_cannot_be_are_refused(
+    results_of: Make, candidate: Make, tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    """A share above 1 or of no example is an input error, for it could be neither drawn nor divided by."""
+    write_results(replace(results_of(candidate("x")), **damage), tmp_path)
+    with pytest.raises(InputError, match="shares lie from 0 to 1, and are of one example at least"):
+        render(tmp_path)

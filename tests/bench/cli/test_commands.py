@@ -1,5 +1,6 @@
 """The command line as a user meets it: exit codes, sentences, files; every command as a process of its own."""
 
+import gzip
 import json
 import os
 import re
@@ -17,7 +18,9 @@ import onnx
 import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from weighbridge.bench.config import parse_config
+from weighbridge.bench.config import GatesConfig, parse_config
+from weighbridge.bench.derive import derive
+from weighbridge.optimize.errors import ConfigError
 
 COMMAND = [sys.executable, "-P", "-c", "from weighbridge.bench.cli.main import main; main()"]
 Write = Callable[..., Path]
@@ -94,7 +97,7 @@ def test_run_exits_by_its_verdicts(
     tmp_path: Path,
     write_behaviour: Write,
 ) -> None:
-    """Rules set to pass, to fail and to be undecidable give 0, 1 and 3; a variant that dies gives 4."""
+    """Rules set to pass, to fail and to be undecidable give 0, 1 and 3 (warned of, 0); a variant that dies gives 4 and is told."""
     fake_config(tmp_path, write_behaviour, rule + 'variants = ["next"]\n', **candidate)
     done = weighbridge("run", "--out", "run", "--quick")
     assert done.returncode == code, done.stdout + done.stderr
@@ -104,19 +107,40 @@ def test_run_exits_by_its_verdicts(
     assert (tmp_path / "run" / "report.html").is_file()
     assert max(len(line) for line in done.stdout.splitlines() if "report:" not in line) <= 80
     assert "\x1b" not in done.stdout + done.stderr
+    if code in (3, 4):
+        again = weighbridge("gate", "run", "--inconclusive", "warn")
+        assert again.returncode == (0 if code == 3 else 4)
+        assert ("? next: accuracy" if code == 3 else "next: failed: while it was weighed") in again.stdout
 
 
-def test_gate_and_report_work_on_a_finished_run(weighbridge: Any, tmp_path: Path, write_behaviour: Write) -> None:
-    """A run is judged again by other rules in three formats, and rendered in every one; `latest` finds it."""
+def test_gate_and_report_work_on_a_finished_run(
+    weighbridge: Any, tmp_path: Path, write_behaviour: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is judged again by other rules in three formats, and rendered in every one; `latest` finds it.
+
+    What its processes told is judged too, and rules that name a variant which it has not are refused.
+    """
     fake_config(tmp_path, write_behaviour, RULE.format(0.6), latency_ms=1.0)
     assert weighbridge("run", "--quick", "--inconclusive", "warn").returncode == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    told = [{"metric": name, "compare": "value", "max": 1e12} for name in ("load_time", "first_call", "peak_memory")]
+    gates = derive(folder, gates=GatesConfig.model_validate({"rules": told})).gates
+    assert [(gate.metric, gate.verdict) for gate in gates] == [(rule["metric"], "pass") for rule in told]
+    unknown = GatesConfig.model_validate({"required": ["nxt"], "rules": told})
+    with pytest.raises(ConfigError, match="the rules do not fit the run w: unknown variant 'nxt'; did you mean 'next'"):
+        derive(folder, gates=unknown)
     rules = tmp_path / "rules.toml"
     rules.write_text(RULE.format(0.4), encoding="utf-8")
     judged = weighbridge("gate", "latest", "--rules", rules, "--format", "json")
     assert judged.returncode == 1
-    assert json.loads(judged.stdout)["gates"][0]["verdict"] == "fail"
+    verdicts = json.loads(judged.stdout)
+    assert (verdicts["exit_code"], verdicts["gates"][0]["verdict"], verdicts["variants"]) == (1, "fail", [])
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
     github = weighbridge("gate", "latest", "--rules", rules, "--format", "github")
-    assert github.stdout.startswith("::error title=weighbridge fail::next: latency_p50 0.5x")
+    assert github.stdout.startswith("::error title=weighbridge fail%3A next latency_p50::next: latency_p50 0.5x")
+    summary = (tmp_path / "step.md").read_text(encoding="utf-8").splitlines()
+    assert summary[0].startswith("### ")
+    assert len(summary) <= 60
     assert weighbridge("gate", "latest").returncode == 0
     for form, start in (("html", "<!doctype html>"), ("md", "#"), ("csv", ""), ("json", "{"), ("junit", "<?xml")):
         out = tmp_path / f"out.{form}"
@@ -189,8 +213,15 @@ def test_a_factory_is_built_and_weighed(weighbridge: Any, tmp_path: Path) -> Non
         (["run", "model.onnx"], "is not a .toml config"),
         (["run", "--data", "test.csv"], "--data needs a model"),
         (["run", "--workload", "digit-cnn"], "did you mean 'digits-cnn'?"),
-        (["run", "--workload", "digits-cnn", "--data", "test.csv"], "--workload stands alone"),
-        (["run", "--resume", "somewhere"], "not available yet"),
+        (["run", "--workload", "digits-cnn", "--data", "absent.csv"], "data absent.csv is not a file"),
+        (["run", "--workload", "digits-cnn", "--labels", "l.gz"], "workload.labels belongs to workload.data"),
+        (["run", "model.onnx", "--workload", "digits-cnn"], "only bert-sentiment, gpt2-text start from a model"),
+        (["run", "a.toml", "--workload", "digits-cnn"], "a.toml is a config and names what is weighed"),
+        (["run", "--workload", "digits-cnn", "--tokenizer", "t"], "--tokenizer is of a model without one"),
+        (["run", "--resume", "somewhere"], "somewhere is not a run folder: it has no journal.jsonl"),
+        (["run", "--resume", "latest"], "there is no run under runs/"),
+        (["run", "--resume", "somewhere", "--quick"], "goes on with what the run was begun with: give it alone"),
+        (["run", "weighbridge.toml", "--resume", "somewhere"], "give it alone, or with --inconclusive"),
         (["run", "model.onnx", "--data", "absent.csv"], "is not a file"),
         (["run", "empty.onnx", "--data", "test.csv"], "is not an ONNX model"),
         (["run", "absent.onnx", "--data", "test.csv"], "absent.onnx"),
@@ -204,6 +235,7 @@ def test_a_factory_is_built_and_weighed(weighbridge: Any, tmp_path: Path) -> Non
         (["gate", "nowhere", "--baseline", "latest"], "is not a run folder"),
         (["gate", "nowhere", "--rules", "absent.toml"], "cannot be read"),
         (["gate", "nowhere", "--rules", "empty.toml"], "holds no rule"),
+        (["gate", "nowhere", "--rules", "kinds.toml"], 'rule on agreement: it has no ratio; write compare = "value"'),
         (["search"], "weighbridge init"),
         (["doctor", "--noise", "4"], "Invalid value for 'SECONDS'"),
         (["doctor", "30"], "SECONDS is for the noise floor only: `weighbridge doctor --noise 30`"),
@@ -218,6 +250,7 @@ def test_bad_usage_is_exit_2_with_a_sentence(
     (tmp_path / "a-folder").mkdir()
     (tmp_path / "empty.onnx").write_bytes(b"not a model")
     (tmp_path / "empty.toml").write_text("", encoding="utf-8")
+    (tmp_path / "kinds.toml").write_text('[[rules]]\nmetric = "agreement"\nmin = 0.99\n', encoding="utf-8")
     (tmp_path / "test.csv").write_text("a,b,label\n1,2,0\n3,4,1\n", encoding="utf-8")
     before = sorted(path.name for path in tmp_path.iterdir())
     done = weighbridge(*arguments)
@@ -323,12 +356,18 @@ def test_an_interrupt_ends_every_child_and_keeps_what_was_finished(
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
-    assert "interrupted" in errors
+    assert "interrupted; `weighbridge run --resume" in " ".join(errors.split())
     # One that was just starting ends by itself, at the end of its pipe.
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
     assert first.is_file()
     assert not list((tmp_path / "run").rglob("*.part"))
+    if number is signal.SIGTERM:
+        resumed = [*COMMAND, "run", "--resume", "run"]
+        done = subprocess.run(resumed, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 1, done.stderr
+        assert "report:" in done.stdout
+        assert "going on with" in done.stderr
 
 
 def test_doctor_measures_the_noise_floor(weighbridge: Any, tmp_path: Path) -> None:
@@ -345,3 +384,30 @@ def test_doctor_measures_the_noise_floor(weighbridge: Any, tmp_path: Path) -> No
     assert re.search(r"\d+ replicates in \d+ s of sampling: p50 of the twin was [01]\.\d{4} times the model's", text)
     assert re.search(r"A rule on means that cries at 1, 3, 5 % would have cried in (\d+ %(, )?){3} of these", text)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "x" * 300 + ".onnx", "--data", "test.csv"], "File name too long"),
+        (["run", "model.onnx", "--data", "wide.csv"], "cannot be read as UTF-8 text"),
+        (["run", "model.onnx", "--data", "cut.csv.gz"], "cannot be read as UTF-8 text"),
+        (["run", "a-folder", "--data", "test.csv"], "is not a readable transformers config"),
+        (["compare", "model.onnx", "model.onnx", "--out", "x" * 300], "the system refused"),
+    ],
+)
+def test_what_the_system_or_a_library_refuses_is_exit_2_with_a_sentence(
+    arguments: list[str], sentence: str, weighbridge: Any, tmp_path: Path
+) -> None:
+    """Names that are too long, fields and archives that no reader takes, and JSON without end give no traceback."""
+    linear(tmp_path / "model.onnx")
+    (tmp_path / "test.csv").write_text("a,b,c,d,label\n1,2,3,4,0\n", encoding="utf-8")
+    (tmp_path / "wide.csv").write_text(f'"{"x" * 200_000}",label\n1,0\n', encoding="utf-8")
+    packed = gzip.compress(bytes(range(256)) * 40)
+    (tmp_path / "cut.csv.gz").write_bytes(packed[:40] + b"\xff" * 20)
+    (tmp_path / "a-folder").mkdir()
+    (tmp_path / "a-folder" / "config.json").write_text("[" * 100_000, encoding="utf-8")
+    done = weighbridge(*arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert sentence in " ".join((done.stdout + done.stderr).split())
+    assert "Traceback" not in done.stderr

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from weighbridge.bench.config import Columns
+from weighbridge.bench.workloads import data
 from weighbridge.bench.workloads.data import (
     Rows,
     kind_of,
@@ -208,3 +209,93 @@ def test_rows_are_taken_in_the_order_asked_for() -> None:
     assert rows.slices == {"k": ("3", "1")}
     assert rows.labels == ("c", "a")
     np.testing.assert_array_equal(rows.values, [[2], [0]])
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.npz", "t.parquet"])
+def test_a_file_that_unpacks_out_of_all_proportion_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zeros that pack to a thousandth are refused before they fill the memory, in every packed kind; up to the bound they are read."""
+    path = tmp_path / name
+    zeros = np.zeros(2_000_000, np.float32)
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(b"a,label\n" + b"0,0\n" * 500_000))
+    elif name.endswith(".npz"):
+        np.savez_compressed(path, x=zeros)
+    else:
+        pandas.DataFrame({"a": zeros, "label": 0}).to_parquet(path)
+    monkeypatch.setattr(data, "_ALWAYS_READ", 1000)
+    with pytest.raises(InputError, match="unpacks to more than .* bytes, over 200 times its own size"):
+        read_values(path, COLUMNS)
+    monkeypatch.setattr(data, "_ALWAYS_READ", 10_000_000)
+    assert len(read_values(path, COLUMNS)) >= 500_000
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"x": np.float64(1)}, r"x has shape \(\) and type float64; it must be rows of numbers"),
+        ({"x": np.array([["a"]])}, "it must be rows of numbers"),
+        ({"x": np.array([[1j]])}, "it must be rows of numbers"),
+        ({"x": np.array([[np.nan]])}, "1 cells are empty or not finite"),
+        ({"x": np.ones((2, 1)), "y": np.ones((2, 3))}, r"y has shape \(2, 3\); labels are one a row"),
+        ({}, "is not a readable npz file"),
+    ],
+)
+def test_arrays_that_are_no_rows_of_numbers_are_refused(arrays: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    """A single number, texts, complex numbers, gaps, labels of several axes and an empty archive are told apart."""
+    np.savez(tmp_path / "t.npz", **arrays)
+    with pytest.raises(InputError, match=sentence):
+        read_values(tmp_path / "t.npz", COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("t.jsonl", b'{"text": "a", "label": "x"}\n5\n', "is not a readable jsonl file"),
+        ("x-idx255-ubyte", b"\0\0\x08\xff" + b"\0\0\0\1" * 255, "says that it has 255 axes; 1 to 4 are read"),
+        ("x-idx0-ubyte", b"\0\0\x08\x00\1", "says that it has 0 axes"),
+        ("x-idx4-ubyte", b"\0\0\x08\x04" + b"\0\1\0\0" * 4, "promises 18446744073709551616 bytes of data, it has 0"),
+        ("x-idx1-float", b"\0\0\x0d\x01\0\0\0\1\x7f\xc0\0\0", "1 cells are empty or not finite"),
+    ],
+)
+def test_contents_that_foreign_readers_stumble_over_are_told(
+    name: str, content: bytes, sentence: str, tmp_path: Path
+) -> None:
+    """Rows that are no objects, headers out of all bounds and pixels that are no numbers are refused in a sentence."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=sentence):
+        read_images(path) if "idx" in name else read_texts(path, COLUMNS)
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Parquet may hold two columns of one name, which no config could tell apart."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = pa.array(["a", "b"])
+    pq.write_table(pa.table([texts, texts], names=["text", "text"]), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="two columns are named 'text'|is not a readable parquet file"):
+        read_texts(tmp_path / "t.parquet", COLUMNS)
+
+
+def test_columns_whose_names_are_numbers_are_found(tmp_path: Path) -> None:
+    """JSON lines with the keys "1" and "2" have columns of these names."""
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"1": "a", "2": "x"}\n{"1": "b", "2": "y"}\n', encoding="utf-8")
+    rows = read_texts(path, Columns(text="1", label="2"))
+    assert (rows.texts, rows.labels) == (("a", "b"), ("x", "y"))
+
+
+def test_numbers_without_bounds_stay_labels(tmp_path: Path) -> None:
+    """Labels of float columns that are infinite or huge stay as they are written."""
+    path = tmp_path / "t.csv"
+    path.write_text("text,label\na,inf\nb,1e300\nc,2\n", encoding="utf-8")
+    assert read_texts(path, COLUMNS).labels == ("inf", "1e+300", "2.0")
+
+
+def test_a_path_that_is_too_long_is_no_file(tmp_path: Path) -> None:
+    """A name that no file system takes is a missing file."""
+    with pytest.raises(InputError, match="is not a file"):
+        read_text(tmp_path / ("x" * 300 + ".txt"))

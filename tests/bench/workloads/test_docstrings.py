@@ -2,7 +2,18 @@
 
 from pathlib import Path
 
-from weighbridge.bench.workloads.docstrings import balanced, library_folders, mask, read_docstrings, source_files
+import pytest
+from weighbridge.bench.workloads import docstrings
+from weighbridge.bench.workloads.docstrings import (
+    Docstring,
+    balanced,
+    by_library,
+    library_folders,
+    mask,
+    read_docstrings,
+    source_files,
+    stdlib_or_other,
+)
 
 
 def library(folder: Path, name: str) -> Path:
@@ -53,3 +64,38 @@ def test_balanced_takes_at_most_so_many_of_each(tmp_path: Path) -> None:
 def test_every_installed_library_is_found_without_importing_it() -> None:
     """The standard library and the dependencies have a folder of sources."""
     assert {"numpy", "pandas", "scipy", "sklearn", "stdlib", "torch"} <= set(library_folders())
+
+
+@pytest.fixture
+def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve docstrings of each of three libraries, the last four of them held out."""
+    found = [
+        Docstring(f"{name} {number}", name, held_out=number >= 8)
+        for name in ("numpy", "scipy", "stdlib")
+        for number in range(12)
+    ]
+    monkeypatch.setattr(docstrings, "installed_docstrings", lambda: found)
+
+
+@pytest.mark.usefixtures("_installed")
+def test_each_library_is_a_class() -> None:
+    """At most so many of each are trained on, and of the held-out modules evaluated; each is labelled with its library."""
+    corpus = by_library(4, 2)
+    assert corpus.class_names == ("numpy", "scipy", "stdlib")
+    assert corpus.training.texts == tuple(
+        f"{name} {number}" for name in ("numpy", "scipy", "stdlib") for number in (0, 2, 4, 6)
+    )
+    assert corpus.evaluation.texts == tuple(
+        f"{name} {number}" for name in ("numpy", "scipy", "stdlib") for number in (8, 10)
+    )
+    assert corpus.evaluation.labels == ("numpy", "numpy", "scipy", "scipy", "stdlib", "stdlib")
+
+
+@pytest.mark.usefixtures("_installed")
+def test_the_standard_library_stands_against_all_others() -> None:
+    """Of the other class as many as of the standard library's, drawn evenly from the other libraries."""
+    corpus = stdlib_or_other(8, 4)
+    assert corpus.class_names == ("other", "stdlib")
+    assert corpus.training.labels == ("other",) * 8 + ("stdlib",) * 8
+    others = [text.split()[0] for text in corpus.texts[:8]]
+    assert (others.count("numpy"), others.count("scipy")) == (4, 4)

@@ -151,11 +151,7 @@ def test_an_unknown_label_lists_both_sides(bert: Path, tmp_path: Path) -> None:
         ({"model": "t.csv", "data": "t.csv"}, InputError, "is a file of another kind"),
         ({"model": "BERT"}, ConfigError, "workload.data is missing"),
         ({"model": "nowhere:model", "data": "t.csv"}, InputError, "nowhere"),
-        (
-            {"builtin": "digits-cnn", "data": "t.csv"},
-            ConfigError,
-            "own data for a built-in workload is not available yet",
-        ),
+        ({"builtin": "digits-cnn", "data": "t.csv"}, InputError, "t.csv holds no images. Allowed: idx"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(

@@ -20,12 +20,13 @@ from weighbridge.optimize.build import cache_key
 from weighbridge.optimize.cache import ArtifactCache
 from weighbridge.optimize.errors import BuildError, ConfigError, InputError
 from weighbridge.optimize.loading import describe, load, read_source_signature
+from weighbridge.optimize.losses import divergence
 from weighbridge.optimize.model import Examples, Signature, TensorSpec, TorchModel
 from weighbridge.optimize.onnx_export import export
 from weighbridge.optimize.parity import open_model, outputs_of
 from weighbridge.optimize.recipe import Recipe, step_from_dict
 from weighbridge.optimize.techniques import StepResult, technique
-from weighbridge.optimize.training import TrainingConfig, divergence, fit
+from weighbridge.optimize.training import TrainingConfig, fit
 
 Get = Callable[[str], Any]
 NAMES = ("bert", "gpt2", "llama", "cnn", "lstm", "mlp")

@@ -65,8 +65,14 @@ class Browser:
             self._events.append(self._receive())
 
     def run(self, expression: str) -> Any:
-        """Evaluate JavaScript in the page and return its value."""
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """Evaluate JavaScript in the page, under its own policy, and return its value; a promise is waited for."""
+        result = self.call(
+            "Runtime.evaluate",
+            expression=expression,
+            returnByValue=True,
+            awaitPromise=True,
+            allowUnsafeEvalBlockedByCSP=False,
+        )
         if "exceptionDetails" in result:
             raise RuntimeError(result["exceptionDetails"])
         return result["result"].get("value")

@@ -1,14 +1,16 @@
 """The page in a real browser with the network off."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from weighbridge.reports import render_many
+from weighbridge.reports import render_benchmarks, render_many
 
 pytestmark = pytest.mark.browser
 
 Browser = Any
+STATISTICS = ("min", "max", "mean", "stddev", "median", "iqr")
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +30,7 @@ def test_no_error_and_no_request(browser: Browser, page: Path) -> None:
     browser.open(page)
     assert browser.errors == []
     assert browser.run("performance.getEntriesByType('resource').length") == 0
-    assert browser.run("document.querySelectorAll('svg.chart').length") == 12
+    assert browser.run("document.querySelectorAll('svg.chart').length") == 13
 
 
 def test_sorting(browser: Browser, page: Path) -> None:
@@ -94,3 +96,56 @@ def test_keyboard_reaches_tables_and_headings(browser: Browser, page: Path) -> N
         "[...document.querySelectorAll('table[data-sortable] thead th')].every(th => th.querySelector('button'))"
     )
     assert browser.run("[...document.querySelectorAll('.scroll')].every(box => box.tabIndex === 0 && box.ariaLabel)")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "directive"),
+    [
+        ("eval('1')", "script-src"),
+        ("fetch('https://example.org/').catch(() => 0)", "connect-src"),
+        ("new Image().src = 'https://example.org/x.png'", "img-src"),
+        (
+            "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))",
+            "script-src-elem",
+        ),
+    ],
+)
+def test_the_policy_forbids(browser: Browser, page: Path, attempt: str, directive: str) -> None:
+    """Whatever got into the page, it could neither evaluate text, nor reach the network, nor run a script of its own."""
+    browser.open(page)
+    blocked = browser.run(
+        "new Promise(resolve => { document.addEventListener('securitypolicyviolation', e => resolve(e.effectiveDirective));"
+        f" try {{ {attempt}; }} catch (error) {{ void error; }} }})"
+    )
+    assert blocked == directive
+    assert browser.run("window.ran === undefined")
+
+
+def test_print(browser: Browser, page: Path) -> None:
+    """On paper there is no navigation and no filter, and nothing is cut off inside a box that scrolls."""
+    browser.open(page)
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    hidden = "[...document.querySelectorAll('nav, .filter')].every(each => getComputedStyle(each).display === 'none')"
+    assert browser.run(hidden)
+    assert browser.run(
+        "[...document.querySelectorAll('.scroll')].every(e => getComputedStyle(e).overflowX === 'visible')"
+    )
+    browser.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_the_page_of_saved_benchmarks(browser: Browser, tmp_path: Path) -> None:
+    """It opens without an error, sorts by time whatever the unit, and fits a phone; markup in a name stays text."""
+    times = {"slow <script>window.ran = 1</script>": 2.0, "quick": 3e-7, "middling": 4e-4}
+    saved = [
+        {"name": name, "stats": {**dict.fromkeys(STATISTICS, value), "rounds": 3, "data": [value, 1.1 * value]}}
+        for name, value in times.items()
+    ]
+    path = tmp_path / "saved.json"
+    path.write_text(json.dumps({"benchmarks": saved}), encoding="utf-8")
+    browser.open(render_benchmarks([path]), width=360)
+    browser.run("[...document.querySelectorAll('th button')].find(b => b.textContent === 'median').click()")
+    names = [each.partition(" ")[0] for each in first_column(browser)]
+    assert names == ["quick", "middling", "slow"]
+    assert browser.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert browser.run("window.ran === undefined")
+    assert browser.errors == []
