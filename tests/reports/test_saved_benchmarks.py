@@ -83,8 +83,9 @@ def test_a_file_of_an_old_version_is_read(save: Save) -> None:
     assert (found.machine, found.commit, found.project, found.date) == ("Intel Core x4 x86_64", "", "", "")
 
 
-def test_a_file_that_pytest_benchmark_writes_here_is_rendered(tmp_path: Path) -> None:
+def test_a_file_that_pytest_benchmark_writes_here_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real file of the installed release gives a page with its rows, its distribution and the warning."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # in such a worker pytest-benchmark saves nothing
     (tmp_path / "test_it.py").write_text(
         "def test_sort(benchmark):\n    benchmark.pedantic(sorted, args=([3, 1, 2],), rounds=30)\n", encoding="utf-8"
     )
