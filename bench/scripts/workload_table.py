@@ -106,9 +106,11 @@ def caption(measured: Sequence[Results]) -> str:
     versions = environments[-1]["versions"]
     libraries = ", ".join(f"{name} {versions[name]}" for name in ("torch", "onnxruntime") if name in versions)
     levels = sorted({each.confidence for results in measured for each in results.comparisons})
+    seconds = sorted({each.config["measure"]["max_seconds"] for each in measured})
+    budget = " and ".join(f"--max-seconds {each:g}" for each in seconds)
     held = f" Intervals hold at {100 * levels[0]:.1f} % each." if levels else ""
     return (
-        f"Printed by `python bench/scripts/workload_table.py --write` on {' and '.join(dict.fromkeys((days[0], days[-1])))}, "
+        f"Printed by `python bench/scripts/workload_table.py {budget} --write` on {' and '.join(dict.fromkeys((days[0], days[-1])))}, "
         f"{'; '.join(machines)}, one thread, batch 1, {libraries}.{held}"
     )
 

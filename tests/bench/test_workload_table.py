@@ -32,7 +32,7 @@ def results(accuracy: float = 0.98) -> Results:
 
     return Results(
         environment=ENVIRONMENT,
-        config={"workload": {"name": "w"}},
+        config={"workload": {"name": "w"}, "measure": {"max_seconds": 8.0}},
         variants=(
             VariantRow("ort-int8", "onnxruntime", "int8", "ok", note="no | gain", bytes=400_000),
             VariantRow("torch-fp32", "torch", "fp32", "ok", baseline=True, bytes=1_500_000),
@@ -63,7 +63,7 @@ def test_the_caption_says_command_days_machine_versions_and_confidence(script: M
     later = replace(results(), environment={**ENVIRONMENT, "date": "2026-11-27T01:00:00+00:00"})
     text = script.caption([results(), later])
     assert (
-        "`python bench/scripts/workload_table.py --write` on 2026-11-26 and 2026-11-27, a processor x2, one thread"
+        "`python bench/scripts/workload_table.py --max-seconds 8 --write` on 2026-11-26 and 2026-11-27, a processor x2, one thread"
         in text
     )
     assert text.endswith("torch 2.13.0, onnxruntime 1.31.1. Intervals hold at 99.0 % each.")
