@@ -27,6 +27,8 @@ class Graph:
     logits_type: np.dtype[Any]
     vocabulary: int
     """Its size; 0 where the graph leaves it free."""
+    value_of: Callable[[NDArray[Any]], Any]
+    """The runtime's view of an array, which it does not copy."""
 
     def inputs(self, ids: NDArray[np.int64], mask: NDArray[np.int64], *, last: bool) -> dict[str, Any]:
         """All inputs but the cache; positions are counted from the mask, so that left padding changes nothing."""
@@ -37,7 +39,7 @@ class Graph:
             "position_ids": positions_of(mask, new),
             "logits_to_keep": np.arange(new - 1 if last else 0, new),
         }
-        return {name: value_of(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        return {name: self.value_of(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
     def zeros(self, rows: int, positions: int) -> NDArray[Any]:
         """An empty part of a cache with room for so many positions, shape (rows, heads, positions, head size)."""
@@ -70,7 +72,7 @@ class CopyingDecoder:
     ) -> tuple[NDArray[np.float32], Any]:
         """Feed new tokens; see `Decoder`."""
         graph = self._graph
-        held = past or [value_of(graph.zeros(len(ids), 0)) for _ in graph.past]
+        held = past or [graph.value_of(graph.zeros(len(ids), 0)) for _ in graph.past]
         feeds = {**graph.inputs(ids, mask, last=last), **dict(zip(graph.past, held, strict=True))}
         logits, *present = graph.session.run_with_ort_values(["logits", *graph.present], feeds)
         return logits.numpy().astype(np.float32, copy=False), present
@@ -104,7 +106,7 @@ class InPlaceDecoder:
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
         if last:
-            binding.bind_ortvalue_output("logits", value_of(past.last))
+            binding.bind_ortvalue_output("logits", self._graph.value_of(past.last))
             self._graph.session.run_with_iobinding(binding)
             return past.last.astype(np.float32), past
         binding.bind_output("logits")
@@ -133,7 +135,7 @@ class InPlaceDecoder:
         arrays = [graph.zeros(rows, capacity) for _ in graph.past]
         for array, part in zip(arrays, past.parts if past else (), strict=False):
             array[:, :, :held] = part.numpy()[:, :, :held]
-        parts = tuple(value_of(array) for array in arrays)
+        parts = tuple(graph.value_of(array) for array in arrays)
         binding = graph.session.io_binding()
         for given, taken, part in zip(graph.past, graph.present, parts, strict=True):
             binding.bind_ortvalue_input(given, part)
@@ -145,6 +147,8 @@ def open_decoder(
     session: Any, cache: CacheSpec, numpy_type: Callable[[Any], np.dtype[Any]]
 ) -> CopyingDecoder | InPlaceDecoder:
     """The decoder that fits a session's graph: one whose cache goes in and out with the same axes is grown in place."""
+    import onnxruntime
+
     past = [value for value in session.get_inputs() if value.name.startswith("past_key_values.")]
     present = tuple(each.name.replace("past_key_values.", "present.") for each in past)
     given = {value.name: value for value in session.get_outputs()}
@@ -157,13 +161,7 @@ def open_decoder(
         cache,
         numpy_type(logits),
         logits.shape[-1] if isinstance(logits.shape[-1], int) else 0,
+        onnxruntime.OrtValue.ortvalue_from_numpy,
     )
     in_place = given[present[0]].shape == past[0].shape and graph.vocabulary > 0
     return InPlaceDecoder(graph) if in_place else CopyingDecoder(graph)
-
-
-def value_of(array: NDArray[Any]) -> Any:
-    """The runtime's view of an array, which it does not copy."""
-    import onnxruntime
-
-    return onnxruntime.OrtValue.ortvalue_from_numpy(array)

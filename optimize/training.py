@@ -144,13 +144,8 @@ def fit(
     """
     import torch
 
-    rows = row_count(arrays)
     random = np.random.default_rng(config.seed)
-    order = random.permutation(rows)
-    held = math.ceil(rows * config.validation_share) if config.validation_share else 0
-    validation, training = order[:held], order[held:]
-    if not len(training):
-        raise ConfigError(f"training needs at least one row of data beside the {held} held out; given {rows}")
+    validation, training = _split(row_count(arrays), config, random)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     lesson = _Lesson(arrays, labels, teacher, config.loss, _class_weights(labels, training, config))
@@ -159,12 +154,10 @@ def fit(
     steps = min(whole, config.max_steps or whole)
     optimizer = _optimizer(module, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, steps_an_epoch, config))
+    held_out = _HeldOut(module, lesson, validation, config)
     losses: list[float] = []
-    validated: list[float] = []
-    lowest = untrained = _validate(module, lesson, validation, config) if held else None
-    best = _state(module) if held else {}
     done = 0
-    while done < steps:
+    while done < steps and not held_out.patience_is_over:
         module.train()
         epoch: list[float] = []
         for part in _parts(random.permutation(training), config.batch_size)[: steps - done]:
@@ -173,16 +166,54 @@ def fit(
             done += 1
             progress(done / steps, f"loss {epoch[-1]:.3f}")
         losses.append(sum(epoch) / len(epoch))
-        if lowest is not None:
-            validated.append(_validate(module, lesson, validation, config))
-            if validated[-1] <= lowest:
-                lowest, best = validated[-1], _state(module)
-            if len(validated) - 1 - validated.index(min(validated)) >= config.patience:
-                break
-    if best:
-        module.load_state_dict(best)
+        held_out.look()
+    held_out.put_best_back()
     module.eval()
-    return TrainingReport(done, tuple(losses), tuple(validated), untrained)
+    return TrainingReport(done, tuple(losses), tuple(held_out.losses), held_out.untrained)
+
+
+def _split(
+    rows: int, config: TrainingConfig, random: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows that are held out, and those to train on.
+
+    Raises:
+        ConfigError: there are none to train on.
+    """
+    order = random.permutation(rows)
+    held = math.ceil(rows * config.validation_share) if config.validation_share else 0
+    if held >= rows:
+        raise ConfigError(f"training needs at least one row of data beside the {held} held out; given {rows}")
+    return order[:held], order[held:]
+
+
+class _HeldOut:
+    """The loss on rows that are held out, and the weights where it was lowest; where none are, it does nothing."""
+
+    def __init__(self, module: Any, lesson: _Lesson, rows: NDArray[np.int64], config: TrainingConfig) -> None:
+        self._module, self._lesson, self._rows, self._config = module, lesson, rows, config
+        self.losses: list[float] = []
+        self.untrained = _validate(module, lesson, rows, config) if len(rows) else None
+        self._lowest = self.untrained
+        self._best = _state(module) if len(rows) else {}
+
+    def look(self) -> None:
+        """Take the loss after an epoch, and the weights where none was lower."""
+        if self._lowest is None:
+            return
+        self.losses.append(_validate(self._module, self._lesson, self._rows, self._config))
+        if self.losses[-1] <= self._lowest:
+            self._lowest, self._best = self.losses[-1], _state(self._module)
+
+    @property
+    def patience_is_over(self) -> bool:
+        """Whether so many epochs went by since the lowest loss after one."""
+        return bool(self.losses) and len(self.losses) - 1 - self.losses.index(min(self.losses)) >= self._config.patience
+
+    def put_best_back(self) -> None:
+        """Give the module the best weights."""
+        if self._best:
+            self._module.load_state_dict(self._best)
 
 
 def _state(module: Any) -> dict[str, Any]:

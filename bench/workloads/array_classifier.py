@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ...optimize.loading import describe
 from ...optimize.model import TensorSpec
 from ...optimize.source import Task
 from ...optimize.training import Arrays, TrainingConfig, fit
@@ -20,10 +19,8 @@ from .builtin import Made, Request
 from .corpus import Corpus
 from .encode import images
 from .trained import trained
+from .trained_network import keep_weights, made_of
 
-_CALIBRATION = 1000
-MOST_STEPS = 3000
-"""Some minutes: of a large data set of a user's own a few passes are enough."""
 THREADS = 1
 """A step of these networks is so short that a second thread would mostly wait."""
 
@@ -54,29 +51,17 @@ class ArrayClassifier:
         facts = [inspect.getsource(sys.modules[__name__]), str(self.training), dict(self.arguments), request.seed, data]
         code = sys.modules[self.network.__module__]
         folder = trained(self.name, code, facts, lambda to: self._train(to, corpus, arrays, request.seed, progress))
-        return Made(
-            source=describe(
-                "module",
-                f"{self.network.__module__}:{self.network.__name__}",
-                self.task,
-                weights=str(folder / "model.safetensors"),
-                arguments=self.arguments,
-            ),
-            evaluation=corpus.evaluation,
-            calibration=corpus.calibration(_CALIBRATION, request.seed),
-            class_names=corpus.class_names,
-        )
+        return made_of(self.network, self.arguments, self.task, folder, corpus, request.seed)
 
     def _train(self, folder: Path, corpus: Corpus, arrays: Arrays, seed: int, progress: Progress) -> None:
         import torch
-        from safetensors.torch import save_model
 
         torch.manual_seed(seed)
         module = self.network(**self.arguments)
         if self.adapt is not None:
             self.adapt(module, arrays)
         fit(module, arrays, corpus.targets, replace(self.training, seed=seed), progress)
-        save_model(module, str(folder / "model.safetensors"))
+        keep_weights(module, folder)
 
 
 def sha256_of_arrays(arrays: Arrays) -> str:

@@ -12,7 +12,8 @@ from ..child import Progress
 from .builtin import DEFAULT_VARIANTS, Builtin, Made, Request, pruned
 from .corpus import corpus_of
 from .docstrings import by_library
-from .word_classifier import MOST_STEPS, PAD_ID, WordClassifier
+from .trained_network import MOST_STEPS
+from .word_classifier import PAD_ID, WordClassifier
 
 
 @dataclass(frozen=True)

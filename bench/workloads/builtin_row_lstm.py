@@ -6,10 +6,11 @@ from typing import Any
 from ...optimize.source import Task
 from ...optimize.training import TrainingConfig
 from ..child import Progress
-from .array_classifier import MOST_STEPS, THREADS, ArrayClassifier, pixels_of
+from .array_classifier import THREADS, ArrayClassifier, pixels_of
 from .builtin import DEFAULT_VARIANTS, Builtin, Made, Request, pruned
 from .corpus import corpus_of
 from .digits import handwritten_digits
+from .trained_network import MOST_STEPS
 
 _TASK: Task = "image-classification"
 

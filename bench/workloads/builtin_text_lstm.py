@@ -8,7 +8,8 @@ from ..child import Progress
 from .builtin import DEFAULT_VARIANTS, Builtin, Made, Request, pruned
 from .corpus import corpus_of, need_two_classes
 from .docstrings import by_library, stdlib_or_other
-from .word_classifier import MOST_STEPS, PAD_ID, WordClassifier
+from .trained_network import MOST_STEPS
+from .word_classifier import PAD_ID, WordClassifier
 
 _DROPOUT = 0.2
 

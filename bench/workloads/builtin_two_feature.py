@@ -8,10 +8,11 @@ import numpy as np
 from ...optimize.errors import InputError
 from ...optimize.training import Arrays, TrainingConfig
 from ..child import Progress
-from .array_classifier import MOST_STEPS, THREADS, ArrayClassifier
+from .array_classifier import THREADS, ArrayClassifier
 from .builtin import DEFAULT_VARIANTS, Builtin, Made, Request, pruned
 from .corpus import Corpus, corpus_of, need_two_classes
 from .data import Rows
+from .trained_network import MOST_STEPS
 
 _NAME = "two-feature"
 _FEATURES = ("mean radius", "mean texture")

@@ -11,18 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...optimize.loading import describe
 from ...optimize.training import TrainingConfig, fit
 from ..child import Progress
 from .builtin import Made, Request
 from .corpus import Corpus
 from .trained import trained
+from .trained_network import keep_weights, made_of
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
 PAD_ID = 0
-_CALIBRATION = 1000
-MOST_STEPS = 3000
-"""Some minutes: of a large data set of a user's own a few passes are enough."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +48,13 @@ class WordClassifier:
         facts = [*sources, dict(self.arguments), request.seed, corpus.sha256]
         code = sys.modules[self.network.__module__]
         folder = trained(self.name, code, facts, lambda to: self._train(to, corpus, request.seed, progress))
-        return Made(
-            source=describe(
-                "module",
-                f"{self.network.__module__}:{self.network.__name__}",
-                "text-classification",
-                weights=str(folder / "model.safetensors"),
-                arguments=self.arguments,
-            ),
-            evaluation=corpus.evaluation,
-            calibration=corpus.calibration(_CALIBRATION, request.seed),
-            class_names=corpus.class_names,
-            tokenizer=str(folder),
+        return made_of(
+            self.network, self.arguments, "text-classification", folder, corpus, request.seed, tokenizer=str(folder)
         )
 
     def _train(self, folder: Path, corpus: Corpus, seed: int, progress: Progress) -> None:
         """Padding changes nothing, so that none is trained on beyond the longest text."""
         import torch
-        from safetensors.torch import save_model
 
         tokenizer = word_tokenizer(corpus.texts, self.vocabulary)
         tokenizer.save_pretrained(folder)
@@ -78,7 +64,7 @@ class WordClassifier:
         torch.manual_seed(seed)
         module = self.network(**self.arguments)
         fit(module, {"input_ids": encoded["input_ids"]}, corpus.targets, replace(self.training, seed=seed), progress)
-        save_model(module, str(folder / "model.safetensors"))
+        keep_weights(module, folder)
 
 
 def word_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:

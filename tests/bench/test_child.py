@@ -51,15 +51,20 @@ def test_a_killed_child_is_told_with_its_signal() -> None:
             child.call("memory", timeout=10)
 
 
+def ready_to_hang(child: Child, folder: Path, workload: object) -> None:
+    """Let a child open a variant, and take the inputs of which its first call will never end."""
+    child.call("open", {"variant": str(folder), "threads": 1, "provider": None}, timeout=60)
+    shape = {"key": "k", "prepared": str(workload.folder), "conditions": {"batch_size": 1}}  # type: ignore[attr-defined]
+    child.call("shape", shape, timeout=10)
+
+
 def test_a_hanging_child_is_ended_at_its_time_limit(
     tmp_path: Path, fake_variant: FakeVariant, fake_workload: object
 ) -> None:
     """A call that never returns costs its time limit and the process, nothing else."""
     folder = fake_variant(tmp_path / "v", fault="hang", fault_at_call=1)
     with Child("one") as child:
-        child.call("open", {"variant": str(folder), "threads": 1, "provider": None}, timeout=60)
-        shape = {"key": "k", "prepared": str(fake_workload.folder), "conditions": {"batch_size": 1}}  # type: ignore[attr-defined]
-        child.call("shape", shape, timeout=10)
+        ready_to_hang(child, folder, fake_workload)
         with pytest.raises(WorkerError, match="did not answer within 0.5 s and was ended"):
             child.call("visit", {"key": "k", "start": 0, "calls": 1}, timeout=0.5)
         pid = child.pid
@@ -80,9 +85,7 @@ def test_a_child_at_work_leaves_when_its_parent_is_gone(
     """Where the parent's end of the pipe closes in the middle of a call that never ends, the child ends all the same."""
     folder = fake_variant(tmp_path / "v", fault="hang", fault_at_call=1)
     with Child("one") as child:
-        child.call("open", {"variant": str(folder), "threads": 1, "provider": None}, timeout=60)
-        shape = {"key": "k", "prepared": str(fake_workload.folder), "conditions": {"batch_size": 1}}  # type: ignore[attr-defined]
-        child.call("shape", shape, timeout=10)
+        ready_to_hang(child, folder, fake_workload)
         child.send("visit", {"key": "k", "start": 0, "calls": 1})
         os.close(child._requests)
         assert child._process.wait(timeout=30) == -signal.SIGTERM

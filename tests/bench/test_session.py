@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 from weighbridge.bench.journal import Journal, read_journal
 from weighbridge.bench.plan import Plan, ShapePlan
+from weighbridge.bench.reporter import ignore
 from weighbridge.bench.samples import CONTROL, key_of, read_replicates
 from weighbridge.bench.session import Contender, Setting, Weighed, groups_that_fit, weigh
 from weighbridge.bench.workloads.base import Prepared
@@ -16,10 +17,6 @@ from weighbridge.bench.workloads.base import Prepared
 SHAPE = {"batch_size": 1, "threads": 1}
 KEY = key_of(SHAPE)
 FakeVariant = Callable[..., Path]
-
-
-def silent(fraction: float, text: str) -> None:
-    del fraction, text
 
 
 def small_plan(replicates: int = 1, rounds: int = 3) -> Plan:
@@ -45,7 +42,7 @@ def test_known_latencies_are_recovered_exactly(
         Contender("slow", fake_variant(tmp_path / "slow", latency_ms=2.0, first_call_ms=7.0)),
         Contender("fast", fake_variant(tmp_path / "fast", latency_ms=1.0)),
     ]
-    weighed = weigh(setting_of(run, fake_workload, contenders), small_plan(), Journal(run), lambda _: True, silent)
+    weighed = weigh(setting_of(run, fake_workload, contenders), small_plan(), Journal(run), lambda _: True, ignore)
     (replicate,) = weighed.replicates
     assert replicate.timed["slow", KEY] == pytest.approx(np.full((30, 1), 2.0))
     assert replicate.timed["fast", KEY] == pytest.approx(np.full((30, 1), 1.0))
@@ -58,7 +55,7 @@ def test_every_round_visits_every_variant_once(
 ) -> None:
     """Each round holds one visit a variant of three settle and ten timed calls, and the order is not always the same."""
     contenders = [Contender(name, fake_variant(tmp_path / name)) for name in ("a", "b", "c")]
-    weigh(setting_of(run, fake_workload, contenders), small_plan(rounds=8), Journal(run), lambda _: True, silent)
+    weigh(setting_of(run, fake_workload, contenders), small_plan(rounds=8), Journal(run), lambda _: True, ignore)
     table = pyarrow.parquet.read_table(run / "samples" / "replicate-001.parquet").to_pandas()
     visits = table[table["round"] > 0]
     assert (visits.groupby(["round", "variant", "phase"]).size().unstack() == [3, 10]).all(axis=None)
@@ -71,7 +68,7 @@ def test_samples_read_back_as_they_were_taken(
 ) -> None:
     """The parquet files hold the very samples that the session worked with."""
     contenders = [Contender("a", fake_variant(tmp_path / "a", noise=0.1))]
-    weighed = weigh(setting_of(run, fake_workload, contenders), small_plan(2), Journal(run), lambda _: False, silent)
+    weighed = weigh(setting_of(run, fake_workload, contenders), small_plan(2), Journal(run), lambda _: False, ignore)
     for taken, read in zip(weighed.replicates, read_replicates(run), strict=True):
         assert read.number == taken.number
         np.testing.assert_array_equal(read.timed["a", KEY], taken.timed["a", KEY])
@@ -86,7 +83,7 @@ def test_a_crash_costs_only_its_variant(
         Contender("bad", fake_variant(tmp_path / "bad", fault="kill", fault_at_call=60)),
     ]
     plan = small_plan(4, rounds=10)
-    weighed = weigh(setting_of(run, fake_workload, contenders), plan, Journal(run), lambda _: True, silent)
+    weighed = weigh(setting_of(run, fake_workload, contenders), plan, Journal(run), lambda _: True, ignore)
     assert "killed by signal 9 SIGKILL" in weighed.failed["bad"]
     assert [len(each.timed["good", KEY]) for each in weighed.replicates] == [100] * 4
     assert [("bad", KEY) in each.timed for each in weighed.replicates[1:]] == [False] * 3
@@ -108,7 +105,7 @@ def test_every_fault_has_its_reason(
 ) -> None:
     """An exception, a segfault, an exit and memory that runs out in a call are each told apart."""
     contenders = [Contender("bad", fake_variant(tmp_path / "bad", fault=fault, fault_at_call=20))]
-    weighed = weigh(setting_of(run, fake_workload, contenders), small_plan(), Journal(run), lambda _: True, silent)
+    weighed = weigh(setting_of(run, fake_workload, contenders), small_plan(), Journal(run), lambda _: True, ignore)
     assert reason in weighed.failed["bad"]
 
 
@@ -121,7 +118,7 @@ def test_a_hang_costs_its_time_limit(
         Contender("bad", fake_variant(tmp_path / "bad", fault="hang", fault_at_call=25)),
     ]
     setting = setting_of(run, fake_workload, contenders, visit_timeout_s=3.0)
-    weighed = weigh(setting, small_plan(), Journal(run), lambda _: True, silent)
+    weighed = weigh(setting, small_plan(), Journal(run), lambda _: True, ignore)
     assert "did not answer within 3 s" in weighed.failed["bad"]
     assert len(weighed.replicates[0].timed["good", KEY]) == 30
 
@@ -137,7 +134,7 @@ def test_looks_come_after_4_6_8_and_12_replicates(
         asked.append(len(weighed.replicates))
         return len(weighed.replicates) == 8
 
-    weigh(setting_of(run, fake_workload, contenders), small_plan(12, rounds=1), Journal(run), decided, silent)
+    weigh(setting_of(run, fake_workload, contenders), small_plan(12, rounds=1), Journal(run), decided, ignore)
     assert asked == [4, 6, 8]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from weighbridge.bench.judge import Judgement
+from weighbridge.bench.reporter import ignore
 from weighbridge.bench.workloads import builtin_bert_sentiment
 from weighbridge.bench.workloads.base import Prepared
 from weighbridge.bench.workloads.builtin import Made, Request
@@ -19,10 +20,6 @@ from weighbridge.optimize.loading import load
 from weighbridge.optimize.quiet import quiet
 
 TINY = Size(vocabulary=120, hidden=16, layers=1, heads=2, length=16, epochs=8, learning_rate=1e-2)
-
-
-def silent(fraction: float, text: str) -> None:
-    del fraction, text
 
 
 @pytest.fixture
@@ -51,7 +48,7 @@ def test_it_is_trained_from_nothing_and_its_int8_variant_judged(
     judged: Callable[[Prepared, str], tuple[float, Judgement]],
 ) -> None:
     """Two classes are learnt by a pooled output, dropout of 0.3 and one unit; torch's INT8 variant is found no worse."""
-    made = make_with(TINY, request_of("fruit metal"), silent)
+    made = make_with(TINY, request_of("fruit metal"), ignore)
     assert made.class_names == ("fruit", "metal")
     module = load(made.source).module
     assert (module.dropout.p, module.classifier.out_features, module.bert.pooler is None) == (0.3, 1, False)
@@ -67,7 +64,7 @@ def test_a_trained_encoder_is_fine_tuned(
     still = replace(builtin_bert_sentiment.FINE_TUNING, learning_rate=1e-12, epochs=1)
     monkeypatch.setattr(builtin_bert_sentiment, "FINE_TUNING", still)
     given = replace(request_of("fruit metal"), model=str(encoder))
-    made = make_with(TINY, given, silent)
+    made = make_with(TINY, given, ignore)
     before, after = load_encoder(encoder), load(made.source).module.bert.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.allclose(before[name], after[name], atol=1e-7) for name in before)
@@ -75,7 +72,7 @@ def test_a_trained_encoder_is_fine_tuned(
         json.loads((Path(folder) / "tokenizer.json").read_text()) for folder in (made.source.reference, encoder)
     )
     assert kept["model"]["vocab"] == own["model"]["vocab"]
-    assert make_with(TINY, replace(given, model=None), silent).source.reference != made.source.reference
+    assert make_with(TINY, replace(given, model=None), ignore).source.reference != made.source.reference
 
 
 def load_encoder(folder: Path) -> dict[str, torch.Tensor]:
@@ -95,7 +92,7 @@ def test_fine_tuning_is_adam_at_2e_5_for_three_epochs() -> None:
 def test_what_is_no_bert_is_refused(generator_folder: Path, request_of: Callable[[str], Request]) -> None:
     """A GPT-2 is refused by its kind."""
     with pytest.raises(ConfigError, match="bert-sentiment fine-tunes a bert model, and .* is a gpt2 model"):
-        make_with(TINY, replace(request_of("fruit metal"), model=str(generator_folder)), silent)
+        make_with(TINY, replace(request_of("fruit metal"), model=str(generator_folder)), ignore)
 
 
 def test_an_encoder_without_its_weights_is_refused(encoder: Path, request_of: Callable[[str], Request]) -> None:
@@ -109,13 +106,13 @@ def test_an_encoder_without_its_weights_is_refused(encoder: Path, request_of: Ca
     with pytest.raises(
         InputError, match=r"holds no trained weights for bert\.encoder\.layer\.0\.attention\.self\.query"
     ):
-        make_with(TINY, given, silent)
+        make_with(TINY, given, ignore)
     weights.write_bytes(b"nothing")
     with pytest.raises(InputError, match="cannot be fine-tuned"):
-        make_with(TINY, given, silent)
+        make_with(TINY, given, ignore)
 
 
 def test_one_unit_refuses_three_classes(request_of: Callable[[str], Request]) -> None:
     """Three labels are refused before anything is trained."""
     with pytest.raises(InputError, match=r"bert-sentiment tells two classes apart.* 3 labels"):
-        make_with(TINY, request_of("fruit metal tree"), silent)
+        make_with(TINY, request_of("fruit metal tree"), ignore)

@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 import torch
 from weighbridge.bench.judge import Judgement
+from weighbridge.bench.reporter import ignore
 from weighbridge.bench.workloads.base import Prepared
 from weighbridge.bench.workloads.builtin import Made, Request
 from weighbridge.bench.workloads.builtin_bow_mlp import Size, bag_network, make_with
 from weighbridge.bench.workloads.data import Rows
 
 TINY = Size(vocabulary=40, width=16, length=20, epochs=8, learning_rate=2e-2)
-
-
-def silent(fraction: float, text: str) -> None:
-    del fraction, text
 
 
 @pytest.mark.usefixtures("trained_here")
@@ -27,7 +24,7 @@ def test_a_bag_of_words_is_trained_and_its_int8_variant_judged(
     """Three classes that one word tells apart are learnt; the bag is exported with the model, whose INT8 variant is no worse."""
     names = "fruit metal tree"
     request = Request(0, training=subject_rows(names, 480, 1), evaluation=subject_rows(names, 96, 2))
-    made = make_with(TINY, request, silent)
+    made = make_with(TINY, request, ignore)
     accuracy, judgement = judged(prepared_of(made, 20), "onnxruntime-int8")
     assert accuracy > 0.9
     assert [gate.verdict for gate in judgement.gates] == ["pass"]

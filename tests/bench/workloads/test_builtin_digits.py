@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from weighbridge.bench.judge import Judgement
+from weighbridge.bench.reporter import ignore
 from weighbridge.bench.workloads.base import Prepared
 from weighbridge.bench.workloads.builtin import Made, Request
 from weighbridge.bench.workloads.builtin_digits import (
@@ -27,16 +28,12 @@ TINY = replace(DEFAULT_SIZE, trained_on=600, evaluated=150, epochs=3)
 STATIC = Recipe.from_dict({"backend": "onnxruntime", "precision": "int8", "steps": [{"use": "static-int8"}]})
 
 
-def silent(fraction: float, text: str) -> None:
-    del fraction, text
-
-
 @pytest.mark.usefixtures("trained_here")
 def test_a_plain_network_is_trained_and_its_int8_variant_judged(
     prepared_of: Callable[[Made, int], Prepared], judged: Callable[..., tuple[float, Judgement]]
 ) -> None:
     """600 digits teach it to read most of the others; torch's INT8 is no worse."""
-    made = plain_with(TINY, Request(0), silent)
+    made = plain_with(TINY, Request(0), ignore)
     assert made.class_names == tuple("0123456789")
     accuracy, judgement = judged(prepared_of(made, 0), "torch-int8")
     assert accuracy > 0.8
@@ -48,7 +45,7 @@ def test_a_residual_network_is_trained_and_its_int8_variant_judged(
     prepared_of: Callable[[Made, int], Prepared], judged: Callable[..., tuple[float, Judgement]]
 ) -> None:
     """600 digits teach it to read most of the others; ONNX Runtime's static INT8, convolutions included, is no worse."""
-    made = residual_with(TINY, Request(0), silent)
+    made = residual_with(TINY, Request(0), ignore)
     accuracy, judgement = judged(prepared_of(made, 0), "onnxruntime-int8", STATIC)
     assert accuracy > 0.8
     assert [gate.verdict for gate in judgement.gates] == ["pass"]
@@ -99,7 +96,7 @@ def test_own_images_are_trained_on_as_they_are_evaluated(prepared_of: Callable[[
     )
     rows = Rows(values=values, labels=("dark",) * 60 + ("bright",) * 60)
     request = Request(0, training=rows.take(range(0, 120, 2)), evaluation=rows.take(range(1, 120, 2)))
-    made = plain_with(replace(TINY, epochs=8), request, silent)
+    made = plain_with(replace(TINY, epochs=8), request, ignore)
     prepared = prepared_of(made, 0)
     assert prepared.class_names == ("bright", "dark")
     arrays = prepared.arrays("evaluation", 0)["pixels"]
@@ -117,7 +114,7 @@ def test_what_is_no_image_is_refused() -> None:
     """Rows of numbers are no images: the shape that was given is in the sentence."""
     rows = Rows(values=np.zeros((10, 4), np.float32), labels=("a", "b") * 5)
     with pytest.raises(InputError, match=r"images must have shape .* given \(10, 4\)"):
-        plain_with(TINY, Request(0, training=rows, evaluation=rows), silent)
+        plain_with(TINY, Request(0, training=rows, evaluation=rows), ignore)
 
 
 def test_digits_are_drawn_once_each() -> None:

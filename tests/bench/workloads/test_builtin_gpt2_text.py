@@ -13,6 +13,7 @@ from weighbridge.bench.config import Columns, MeasureConfig, WorkloadConfig
 from weighbridge.bench.generation_evidence import window_evidence
 from weighbridge.bench.judge import VariantState, judge
 from weighbridge.bench.predictions import WindowScores
+from weighbridge.bench.reporter import ignore
 from weighbridge.bench.rules import Rule
 from weighbridge.bench.scoring import score
 from weighbridge.bench.workloads import builtin, builtin_gpt2_text
@@ -29,10 +30,6 @@ from weighbridge.optimize.variant import Variant
 TINY = Size(
     vocabulary=300, width=32, layers=1, heads=2, positions=64, window=32, epochs=3, batch_size=8, learning_rate=1e-2
 )
-
-
-def silent(fraction: float, text: str) -> None:
-    del fraction, text
 
 
 def sentences(count: int, seed: int) -> str:
@@ -52,7 +49,7 @@ def own(tmp_path: Path, trained_here: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def made(**workload: Any) -> Prepared:
         config = WorkloadConfig.model_validate({"builtin": "gpt2-text", "window": 32, **workload})
         measure = MeasureConfig(prompt_lengths=(8,), max_new_tokens=6)
-        return prepare(config, measure, tmp_path / "prepared", silent, base=tmp_path)
+        return prepare(config, measure, tmp_path / "prepared", ignore, base=tmp_path)
 
     return made
 
@@ -109,11 +106,11 @@ def test_a_trained_model_is_fine_tuned(
     monkeypatch.setattr(builtin_gpt2_text, "FINE_TUNING", still)
     text = sentences(40, 1)
     request = Request(0, training_text=text, evaluation_text=text, model=str(generator_folder))
-    made = make_with(replace(TINY, window=128), request, silent)
+    made = make_with(replace(TINY, window=128), request, ignore)
     before, after = (state_of(folder) for folder in (str(generator_folder), made.source.reference))
     assert before.keys() == after.keys()
     assert all(torch.allclose(before[name], after[name], atol=1e-7) for name in before)
-    assert make_with(TINY, replace(request, model=None), silent).source.sha256 != made.source.sha256
+    assert make_with(TINY, replace(request, model=None), ignore).source.sha256 != made.source.sha256
 
 
 def state_of(folder: str) -> dict[str, torch.Tensor]:
@@ -128,12 +125,12 @@ def test_what_cannot_be_trained_on_is_refused(tmp_path: Path) -> None:
     """A text shorter than a window, and a model of another kind, are refused with what is wanted."""
     request = Request(0, training_text="the cat", evaluation_text="the cat")
     with pytest.raises(InputError, match="gpt2-text trains on windows of 32 tokens, and the training text has"):
-        make_with(TINY, request, silent)
+        make_with(TINY, request, ignore)
     bert = tmp_path / "bert"
     bert.mkdir()
     (bert / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     with pytest.raises(ConfigError, match="gpt2-text fine-tunes a gpt2 model, and .* is a bert model"):
-        make_with(TINY, replace(request, model=str(bert)), silent)
+        make_with(TINY, replace(request, model=str(bert)), ignore)
 
 
 def test_it_answers_with_100_tokens_by_default() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from weighbridge.bench.judge import Judgement
+from weighbridge.bench.reporter import ignore
 from weighbridge.bench.workloads.base import Prepared
 from weighbridge.bench.workloads.builtin import Made, Request
 from weighbridge.bench.workloads.builtin_row_lstm import DEFAULT_SIZE, make_with, network
@@ -18,10 +19,6 @@ TINY = replace(DEFAULT_SIZE, width=32, trained_on=600, evaluated=150, epochs=15,
 PRUNED = {"backend": "torch", "precision": "fp32", "steps": [{"use": "structured-pruning", "ratio": 0.25}]}
 
 
-def silent(fraction: float, text: str) -> None:
-    del fraction, text
-
-
 @pytest.mark.usefixtures("trained_here")
 def test_it_is_trained_pruned_and_its_int8_variant_judged(
     prepared_of: Callable[[Made, int], Prepared],
@@ -29,7 +26,7 @@ def test_it_is_trained_pruned_and_its_int8_variant_judged(
     built_of: Callable[[Prepared, Any], Variant],
 ) -> None:
     """600 digits teach it to read most of the others; torch's INT8 is no worse; units of all three layers can be taken out."""
-    prepared = prepared_of(make_with(TINY, Request(0), silent), 0)
+    prepared = prepared_of(make_with(TINY, Request(0), ignore), 0)
     accuracy, judgement = judged(prepared, "torch-int8")
     assert accuracy > 0.6
     assert [gate.verdict for gate in judgement.gates] == ["pass"]

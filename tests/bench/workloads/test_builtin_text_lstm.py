@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from weighbridge.bench.judge import Judgement
+from weighbridge.bench.reporter import ignore
 from weighbridge.bench.workloads.base import Prepared
 from weighbridge.bench.workloads.builtin import Made, Request
 from weighbridge.bench.workloads.builtin_text_lstm import (
@@ -29,10 +30,6 @@ from weighbridge.optimize.variant import Variant
 TINY = replace(TOPIC, vocabulary=40, embedding=8, width=8, length=20, epochs=8, learning_rate=2e-2)
 
 
-def silent(fraction: float, text: str) -> None:
-    del fraction, text
-
-
 def request(rows: Callable[..., Rows], names: str) -> Request:
     return Request(0, training=rows(names, 480, 1), evaluation=rows(names, 96, 2))
 
@@ -45,7 +42,7 @@ def test_a_topic_lstm_is_trained_and_its_int8_variant_judged(
     built_of: Callable[[Prepared, Any], Variant],
 ) -> None:
     """Three classes that one word tells apart are learnt; ONNX Runtime's INT8 variant is no worse, and blind to padding too."""
-    made = topic_with(TINY, request(subject_rows, "fruit metal tree"), silent)
+    made = topic_with(TINY, request(subject_rows, "fruit metal tree"), ignore)
     assert made.class_names == ("fruit", "metal", "tree")
     prepared = prepared_of(made, 20)
     accuracy, judgement = judged(prepared, "onnxruntime-int8")
@@ -69,7 +66,7 @@ def test_a_sentiment_lstm_is_trained_pruned_and_its_int8_variant_judged(
     built_of: Callable[[Prepared, Any], Variant],
 ) -> None:
     """Two classes are learnt by one unit, the second is the one above 0; torch's INT8 is no worse; units can be taken out."""
-    made = sentiment_with(replace(TINY, length=25), request(subject_rows, "metal fruit"), silent)
+    made = sentiment_with(replace(TINY, length=25), request(subject_rows, "metal fruit"), ignore)
     assert made.class_names == ("fruit", "metal")
     prepared = prepared_of(made, 25)
     accuracy, judgement = judged(prepared, "torch-int8")
@@ -120,15 +117,15 @@ def test_one_unit_refuses_three_classes(subject_rows: Callable[..., Rows]) -> No
     with pytest.raises(
         InputError, match=r"sentiment-lstm tells two classes apart.* 3 labels .*`weighbridge workloads`"
     ):
-        sentiment_with(TINY, request(subject_rows, "fruit metal tree"), silent)
+        sentiment_with(TINY, request(subject_rows, "fruit metal tree"), ignore)
 
 
 @pytest.mark.usefixtures("trained_here")
 def test_what_was_trained_is_taken_from_the_cache(subject_rows: Callable[..., Rows], trained_here: Path) -> None:
     """The same request trains once; another seed, or other texts, train again."""
     asked = request(subject_rows, "fruit metal")
-    first = topic_with(replace(TINY, epochs=1), asked, silent)
-    assert topic_with(replace(TINY, epochs=1), asked, silent) == first
-    assert topic_with(replace(TINY, epochs=1), replace(asked, seed=1), silent).source != first.source
-    topic_with(replace(TINY, epochs=1), request(subject_rows, "fruit tree"), silent)
+    first = topic_with(replace(TINY, epochs=1), asked, ignore)
+    assert topic_with(replace(TINY, epochs=1), asked, ignore) == first
+    assert topic_with(replace(TINY, epochs=1), replace(asked, seed=1), ignore).source != first.source
+    topic_with(replace(TINY, epochs=1), request(subject_rows, "fruit tree"), ignore)
     assert len([path for path in (trained_here / "trained").iterdir() if path.is_dir()]) == 3

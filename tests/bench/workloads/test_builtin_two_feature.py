@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.datasets import load_breast_cancer
 from weighbridge.bench.judge import Judgement
+from weighbridge.bench.reporter import ignore
 from weighbridge.bench.workloads.base import Prepared
 from weighbridge.bench.workloads.builtin import Made, Request
 from weighbridge.bench.workloads.builtin_two_feature import DEFAULT_SIZE, breast_cancer, make_with, network, standardise
@@ -20,10 +21,6 @@ from weighbridge.optimize.variant import Variant
 PRUNED = {"backend": "torch", "precision": "fp32", "steps": [{"use": "structured-pruning", "ratio": 0.25}]}
 
 
-def silent(fraction: float, text: str) -> None:
-    del fraction, text
-
-
 @pytest.mark.usefixtures("trained_here")
 def test_it_is_trained_pruned_and_its_int8_variant_judged(
     prepared_of: Callable[[Made, int], Prepared],
@@ -31,7 +28,7 @@ def test_it_is_trained_pruned_and_its_int8_variant_judged(
     built_of: Callable[[Prepared, Any], Variant],
 ) -> None:
     """At its default size it clears its floor, the unit above 0 means malignant; torch's INT8 is no worse; a quarter can go."""
-    made = make_with(DEFAULT_SIZE, Request(0), silent)
+    made = make_with(DEFAULT_SIZE, Request(0), ignore)
     assert made.class_names == ("benign", "malignant")
     prepared = prepared_of(made, 0)
     accuracy, judgement = judged(prepared, "torch-int8")
@@ -73,7 +70,7 @@ def test_three_classes_and_what_is_no_table_are_refused() -> None:
     """One unit tells two classes apart; rows of numbers have two axes."""
     three = Rows(values=np.zeros((9, 2), np.float32), labels=("a", "b", "c") * 3)
     with pytest.raises(InputError, match="two-feature tells two classes apart, and the training data has 3 labels"):
-        make_with(DEFAULT_SIZE, Request(0, training=three, evaluation=three), silent)
+        make_with(DEFAULT_SIZE, Request(0, training=three, evaluation=three), ignore)
     cubes = Rows(values=np.zeros((4, 2, 2), np.float32), labels=("a", "b") * 2)
     with pytest.raises(InputError, match=r"two-feature takes rows of numbers, .* given \(4, 2, 2\)"):
-        make_with(DEFAULT_SIZE, Request(0, training=cubes, evaluation=cubes), silent)
+        make_with(DEFAULT_SIZE, Request(0, training=cubes, evaluation=cubes), ignore)

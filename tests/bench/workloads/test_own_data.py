@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from weighbridge.bench.config import MeasureConfig, WorkloadConfig, parse_config
+from weighbridge.bench.reporter import ignore
 from weighbridge.bench.running import Options, complete
 from weighbridge.bench.workloads import builtin
 from weighbridge.bench.workloads.base import Prepared
@@ -18,10 +19,6 @@ from weighbridge.bench.workloads.prepare import prepare
 from weighbridge.optimize.errors import ConfigError, InputError
 
 RARE = ["fruit"] * 40 + ["metal"] * 15 + ["tree"] * 5
-
-
-def silent(fraction: float, text: str) -> None:
-    del fraction, text
 
 
 def own(folder: Path, name: str, **workload: Any) -> Own:
@@ -206,7 +203,7 @@ def test_own_numbers_go_the_whole_way_to_arrays(tmp_path: Path, monkeypatch: pyt
     ]
     (tmp_path / "n.csv").write_text("\n".join(["a,b,label", *lines]), encoding="utf-8")
     config = WorkloadConfig(name="w", builtin="two-feature", data="n.csv")
-    made = prepare(config, MeasureConfig(), tmp_path / "prepared", silent, base=tmp_path)
+    made = prepare(config, MeasureConfig(), tmp_path / "prepared", ignore, base=tmp_path)
     assert Prepared.read(made.folder) == made
     assert made.class_names == ("high", "low")
     assert made.arrays("evaluation", 0)["features"].shape == (16, 2)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from weighbridge.bench.config import MeasureConfig, WorkloadConfig
+from weighbridge.bench.reporter import ignore
 from weighbridge.bench.workloads import builtin, builtin_names
 from weighbridge.bench.workloads.base import Prepared, batches, rows
 from weighbridge.bench.workloads.prepare import prepare
@@ -15,10 +16,6 @@ TEXTS = [f"where is my card number {number}" for number in range(12)] + [
     f"please refund payment {n}" for n in range(12)
 ]
 LABELS = ["card"] * 12 + ["refund"] * 12
-
-
-def silent(fraction: float, text: str) -> None:
-    del fraction, text
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +52,7 @@ def table(path: Path, texts: list[str], labels: list[str]) -> str:
 
 def prepared(folder: Path, workload: dict[str, Any], **measure: Any) -> Prepared:
     config = WorkloadConfig.model_validate({"name": "w", "task": "text-classification", **workload})
-    return prepare(config, MeasureConfig(**measure), folder / "prepared", silent, base=folder)
+    return prepare(config, MeasureConfig(**measure), folder / "prepared", ignore, base=folder)
 
 
 def test_a_transformers_folder_and_a_csv_become_token_arrays(bert: Path, tmp_path: Path) -> None:
