@@ -10,7 +10,6 @@ from typing import Literal
 
 from ..optimize.errors import ConfigError, InputError, NotAvailableYetError
 from ..optimize.files import holding, work_folder
-from ..optimize.source import Task
 from . import environment
 from .building import Built
 from .child import Child
@@ -25,7 +24,7 @@ from .resuming import Begun, begun, forget, plain, read_past
 from .rules import rules_of
 from .search_findings import FOLDER as SEARCH
 from .stages import Job, begin, build_one, build_stage, go_on, measure
-from .workloads import builtin
+from .workloads import builtin, task_of
 from .workloads.base import Prepared
 from .workloads.own_data import check_builtin
 
@@ -259,17 +258,12 @@ def asked_shapes(config: Config) -> tuple[Conditions, ...]:
     """Every shape that a config asks for; what the model has fixed is known only when the workload is prepared."""
     measure = config.measure
     lengths = {"text-generation": measure.prompt_lengths, "text-classification": measure.sequence_lengths}
-    return _shapes(measure, kind_of(config), measure.batch_sizes, lengths.get(str(_task_of(config)), (0,)))
+    return _shapes(measure, kind_of(config), measure.batch_sizes, lengths.get(str(task_of(config.workload)), (0,)))
 
 
 def kind_of(config: Config) -> ModelKind:
     """What kind of model a config weighs."""
-    return "decoder" if _task_of(config) == "text-generation" else "classifier"
-
-
-def _task_of(config: Config) -> Task | None:
-    workload = config.workload
-    return builtin(workload.builtin).task if workload.builtin is not None else workload.task
+    return "decoder" if task_of(config.workload) == "text-generation" else "classifier"
 
 
 def _shapes(

@@ -5,6 +5,8 @@ import importlib
 import pkgutil
 
 from ...optimize.errors import ConfigError, one_of
+from ...optimize.source import Task
+from ..config import WorkloadConfig
 from .builtin import Builtin
 
 _PREFIX = "builtin_"
@@ -32,3 +34,12 @@ def builtin(name: str) -> Builtin:
     if name not in _builtins():
         raise ConfigError(one_of("workload", name, builtin_names()))
     return _builtins()[name]
+
+
+def task_of(config: WorkloadConfig) -> Task | None:
+    """What a config's model is for: of a built-in workload the workload says it.
+
+    Raises:
+        ConfigError: there is no such workload.
+    """
+    return builtin(config.builtin).task if config.builtin is not None else config.task

@@ -16,7 +16,7 @@ from ...optimize.model import Signature
 from ...optimize.source import Source, SourceKind
 from ..child import Progress
 from ..config import MeasureConfig, WorkloadConfig
-from . import builtin
+from . import builtin, task_of
 from .base import Part, Prepared, array_file, hash_of_arrays, need_room
 from .data import TABLES, Rows, kind_of
 from .drawn import draw
@@ -72,8 +72,7 @@ def _check_slices(config: WorkloadConfig) -> None:
     named = f"slice = '{config.columns.slices[0]}'"
     if config.data is None:
         raise ConfigError(f"{named}: a slice is a column of workload.data, and none is given; remove the slice")
-    task = builtin(config.builtin).task if config.builtin is not None else config.task
-    if task == "text-generation" or kind_of(Path(config.data)) not in TABLES:
+    if task_of(config) == "text-generation" or kind_of(Path(config.data)) not in TABLES:
         raise InputError(
             f"{named}: {config.data} has no columns to slice by; only a classifier's table has "
             f"({', '.join(TABLES)}, also .gz). Remove the slice"
