@@ -186,6 +186,10 @@ class MeasureConfig(_Section):
         {},
         description="a percentile and its limit in ms, such as { latency_p95 = 20 }: `sustained_rate` is the highest of `rates` that holds it",
     )
+    end_to_end: bool = Field(
+        False,
+        description="classifiers: also time calls that start from texts or pixels (`latency_end_to_end_p50`); a rule on it sets this",
+    )
     threads: int = Field(1, ge=1, description="compute threads of every variant")
     max_seconds: float = Field(60, gt=0, description="sampling time of the whole run, shared among shapes")
     error_rate: float = Field(
@@ -212,7 +216,7 @@ class MeasureConfig(_Section):
     def _limit(self) -> "MeasureConfig":
         if not self.latency_limit:
             return self
-        allowed = [metric.name for metric in METRICS.values() if metric.percentile is not None]
+        allowed = [metric.name for metric in METRICS.values() if metric.percentile is not None and not metric.raw]
         ((name, limit),) = self.latency_limit.items() if len(self.latency_limit) == 1 else (("", 0.0),)
         if name not in allowed or limit <= 0:
             raise ValueError(

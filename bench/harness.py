@@ -211,7 +211,7 @@ def replay_of(done: Done, row: Row) -> Replay:
         return Replay(failure="\n".join([reason, *(gate.sentence for gate in gates)]))
     calls = done.pooled.timed.get((row.variant, key_of(row.shape)))
     if calls is None:
-        measured = (shape_label(json.loads(key)) for name, key in done.pooled.timed if name == row.variant)
+        measured = dict.fromkeys(shape_label(json.loads(key)) for name, key in done.pooled.timed if name == row.variant)
         return Replay(
             failure=f"{row.variant} was not measured at {shape_label(row.shape)}, but at {', '.join(measured) or 'no shape'}: "
             "the model's own sizes are fixed; give these in [measure]"

@@ -1,11 +1,11 @@
-"""How calls reach an opened classifier: one after another, from several callers at once, or at random arrival times.
+"""How calls reach an opened classifier: one after another, from raw inputs or from several callers, or at random arrival times.
 
 In every way each call's milliseconds are kept, the settle calls apart from the timed ones.
 """
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..optimize.backends.base import Predictor
+from ..optimize.model import Batch
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,17 @@ def one_after_another(predictor: Predictor, inputs: Sequence[Any], settle: int) 
     for tensors in inputs:
         start = clock()
         infer(tensors)
+        durations.append(((clock() - start) / 1e6,))
+    return Visit.of_calls(durations, settle)
+
+
+def from_raw_inputs(predictor: Predictor, requests: Sequence[Callable[[], Batch]], settle: int) -> Visit:
+    """Call once for each request, which makes the arrays itself (from text or pixels); loading them counts too."""
+    clock, infer, load = predictor.clock_ns, predictor.infer, predictor.load
+    durations = []
+    for request in requests:
+        start = clock()
+        infer(load(request()))
         durations.append(((clock() - start) / 1e6,))
     return Visit.of_calls(durations, settle)
 

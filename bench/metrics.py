@@ -31,6 +31,8 @@ SHAPE_KEYS = (
     "slice",
 )
 """Every key that a flat `conditions` map may hold."""
+END_TO_END = "end_to_end"
+"""The phase of calls that start from raw inputs; within a run they are weighed as a shape of their own, which has this key too."""
 KINDS: tuple[Kind, ...] = ("value", "ratio", "difference")
 """All ways to compare."""
 
@@ -55,7 +57,7 @@ class Metric:
         of_calls: for speed and generation, the value of the timed calls of one shape; None where they do not give one.
         percentile: for a percentile, which; below its least number of samples it is not a number.
         by_round: a median, whose ratio is taken round by round, so that what changes from round to round cancels.
-        measured: False where this release does not measure it yet.
+        raw: made of calls that start from raw inputs (texts, pixels), not of the model's own.
         kinds: how it can be compared, and so what a rule may ask; what is itself a comparison has a value only.
         of: the kind of model that alone has it; None where every kind has.
     """
@@ -68,7 +70,7 @@ class Metric:
     of_calls: Callable[[Calls, Conditions], float | None] | None = None
     percentile: float | None = None
     by_round: bool = False
-    measured: bool = True
+    raw: bool = False
     kinds: tuple[Kind, ...] = KINDS
     of: ModelKind | None = None
 
@@ -156,14 +158,14 @@ _ALL = (
     _percentile("latency_p90", 90, "90th percentile of the timed calls; needs n >= 64"),
     _percentile("latency_p95", 95, "95th percentile of the timed calls; needs n >= 130"),
     _percentile("latency_p99", 99, "99th percentile of the timed calls; needs n >= 662"),
-    Metric(
-        "latency_end_to_end_p50",
-        "ms",
-        "lower",
-        "median of the call plus tokenization or preprocessing",
-        "speed",
-        measured=False,
-        of="classifier",
+    replace(
+        _percentile(
+            "latency_end_to_end_p50",
+            50,
+            "median of timed calls that start from raw inputs: tokenization or preprocessing, loading, the model; needs "
+            "measure.end_to_end or a rule on it",
+        ),
+        raw=True,
     ),
     Metric(
         "throughput",

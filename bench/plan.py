@@ -8,7 +8,7 @@ import numpy as np
 
 from ..optimize.plain_data import checked
 from .looks import LOOKS
-from .metrics import Conditions
+from .metrics import END_TO_END, Conditions
 from .samples import Replicate, key_of
 
 _FULL_ROUNDS = 15
@@ -202,4 +202,5 @@ def _replicates_words(most: int) -> str:
 
 
 def _shape_words(conditions: Conditions) -> str:
-    return ", ".join(f"{name} {value}" for name, value in conditions.items() if name != "threads") or "one shape"
+    names = [f"{name} {value}" for name, value in conditions.items() if name not in ("threads", END_TO_END)]
+    return ", ".join([*names, *(["end to end"] if END_TO_END in conditions else [])]) or "one shape"

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..optimize.errors import NotAvailableYetError
 from .config import GatesConfig, RuleConfig
 from .evidence import Evidence
-from .metrics import METRICS, Conditions, Kind, ModelKind, metric
+from .metrics import END_TO_END, METRICS, Conditions, Kind, ModelKind
 from .speed import BEST
 from .stats import least_n
 
@@ -65,6 +64,8 @@ def needs_of(name: str) -> str:
     found = METRICS[name]
     if name == "sustained_rate":
         return "it needs a classifier, measure.rates and measure.latency_limit"
+    if found.raw:
+        return "it needs a classifier with data, a caller alone, and measure.end_to_end = true"
     if name in _OF_REFERENCES:
         return "it needs a generator and a column of references, workload.columns.reference"
     if name == "build_time":
@@ -82,11 +83,7 @@ def metrics_in_slices(rules: Sequence[Rule]) -> set[str]:
 
 
 def rules_of(gates: GatesConfig, kind: ModelKind) -> tuple[Rule, ...]:
-    """The preset's rules, then the config's own.
-
-    Raises:
-        NotAvailableYetError: a rule on a metric that this release does not measure.
-    """
+    """The preset's rules, then the config's own."""
     return (*_preset(gates.preset, kind), *(_rule(each) for each in gates.rules))
 
 
@@ -95,16 +92,13 @@ def least_calls_for(rules: Sequence[Rule], shape: Conditions) -> int:
     percentiles = [
         METRICS[rule.metric].percentile
         for rule in rules
-        if all(shape.get(key) == value for key, value in rule.conditions.items())
+        if METRICS[rule.metric].raw == (END_TO_END in shape)
+        and all(shape.get(key) == value for key, value in rule.conditions.items())
     ]
     return max((least_n(each / 100) for each in percentiles if each is not None), default=0)
 
 
 def _rule(config: RuleConfig) -> Rule:
-    if not metric(config.metric).measured:
-        raise NotAvailableYetError(
-            f"the metric {config.metric} is not measured yet in this release; remove the rule on it"
-        )
     limit = config.max if config.max is not None else config.min
     return Rule(
         config.metric,

@@ -16,7 +16,7 @@ from .child import Child
 from .config import Config, MeasureConfig, parse_config
 from .derive import derive
 from .journal import JOURNAL
-from .metrics import Conditions, ModelKind
+from .metrics import END_TO_END, METRICS, Conditions, ModelKind
 from .needed import data_sentences, examples_judged
 from .reporter import Reporter, Silent
 from .results import Results, write_results
@@ -107,7 +107,7 @@ def run_prepared(config: Config, prepared: Prepared, options: Options, reporter:
     Where that holds an interrupted run, it is gone on with.
     """
     folder = options.out or Path()
-    shapes = shapes_of(config, prepared)
+    shapes = weighed_shapes(config, prepared)
     lacking = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
@@ -182,6 +182,7 @@ def complete(config: Config, options: Options) -> Config:
         chosen = check_builtin(config.workload)
         data["workload"]["task"] = chosen.task
         data["measure"] |= chosen.measure_defaults(config.measure.model_fields_set)
+    data["measure"]["end_to_end"] = _end_to_end(config)
     if not config.variants:
         data["variants"] = list(default_variants(config))
     if options.max_seconds is not None:
@@ -190,6 +191,20 @@ def complete(config: Config, options: Options) -> Config:
         data["measure"]["max_seconds"] = min(_QUICK_SECONDS, data["measure"]["max_seconds"])
         data["workload"]["max_examples"] = min(_QUICK_EXAMPLES, data["workload"].get("max_examples", _QUICK_EXAMPLES))
     return parse_config(data, "config")
+
+
+def _end_to_end(config: Config) -> bool:
+    """Whether calls from raw inputs are timed: where the config says so, or a rule of a classifier needs them.
+
+    Raises:
+        ConfigError: it is asked of a generator.
+    """
+    decoder = kind_of(config) == "decoder"
+    if decoder and config.measure.end_to_end:
+        raise ConfigError(
+            "measure.end_to_end is for classifiers; a generator's requests are timed as `e2e_latency`, from tokens on. Remove it"
+        )
+    return config.measure.end_to_end or (not decoder and any(METRICS[rule.metric].raw for rule in config.gates.rules))
 
 
 def default_variants(config: Config) -> Sequence[dict[str, object]]:
@@ -252,6 +267,13 @@ def shapes_of(config: Config, prepared: Prepared) -> tuple[Conditions, ...]:
     """Every shape that is measured, as flat conditions; a batch size that the model has fixed is the only one."""
     sizes = config.measure.batch_sizes if prepared.fixed_batch is None else (prepared.fixed_batch,)
     return _shapes(config.measure, prepared.kind, sizes, prepared.lengths)
+
+
+def weighed_shapes(config: Config, prepared: Prepared) -> tuple[Conditions, ...]:
+    """Every shape that is weighed: those that are measured and, where it is asked for, from end to end those of a caller alone."""
+    shapes = shapes_of(config, prepared)
+    alone = [shape for shape in shapes if "rate" not in shape and shape.get("concurrency", 1) == 1]
+    return (*shapes, *({**shape, END_TO_END: 1} for shape in alone if config.measure.end_to_end))
 
 
 def asked_shapes(config: Config) -> tuple[Conditions, ...]:

@@ -1,5 +1,6 @@
 """Raw samples: recorded call by call, kept as parquet a replicate, never dropped or smoothed."""
 
+import functools
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,18 +13,34 @@ from numpy.typing import NDArray
 
 from ..optimize.errors import InputError
 from ..optimize.files import replacing
-from .metrics import Calls, Conditions
+from .metrics import END_TO_END, Calls, Conditions
 from .sample_table import COLUMNS, FOLDER, read_sample_table, sample_files
 
 CONTROL = "<control>"
 """The name under which the baseline's twin is weighed; no variant's name can contain these brackets."""
 
-_TIMED = ("timed", "prefill", "decode")
+_TIMED = ("timed", "prefill", "decode", END_TO_END)
+_AS_RAW = {"first": "warmup", "timed": END_TO_END}
+"""Phases of calls that start from raw inputs, by what they are among themselves; the process's first call is the model's own."""
 
 
 def key_of(conditions: Conditions) -> str:
     """The conditions as canonical JSON: one text for equal conditions."""
     return json.dumps(dict(sorted(conditions.items())), separators=(",", ":"))
+
+
+@functools.cache
+def _model_key(shape: str) -> tuple[str, bool]:
+    """The key of the shape at which the model is called, and whether these calls start from raw inputs."""
+    if END_TO_END not in shape:
+        return shape, False
+    return key_of({name: value for name, value in json.loads(shape).items() if name != END_TO_END}), True
+
+
+@functools.cache
+def _raw_key(shape: str) -> str:
+    """The key under which calls that start from raw inputs are weighed at a shape."""
+    return key_of({**json.loads(shape), END_TO_END: 1})
 
 
 @dataclass
@@ -44,8 +61,13 @@ class Recorder:
         round_: int,
         visit: int,
     ) -> None:
-        """Add the calls of one visit; `phases` names the phase of each. A timed request keeps its tokens apart."""
-        for parts, phase in zip(calls, phases, strict=True):
+        """Add the calls of one visit; `phases` names the phase of each. A timed request keeps its tokens apart.
+
+        Calls that start from raw inputs are told by their phase, under the conditions of the model's own calls.
+        """
+        shape, raw = _model_key(shape)
+        for parts, named in zip(calls, phases, strict=True):
+            phase = _AS_RAW.get(named, named) if raw else named
             self._call += 1
             if phase != "timed" or len(parts) == 1:
                 self._row(phase, sum(parts), variant, shape, round_, visit)
@@ -71,7 +93,10 @@ class Recorder:
 
 @dataclass(frozen=True)
 class Replicate:
-    """The samples of one replicate by (variant, shape key): timed calls, the round of each, and first calls."""
+    """The samples of one replicate by (variant, shape key): timed calls, the round of each, and first calls.
+
+    Calls that start from raw inputs stand under a shape of their own, which has the key END_TO_END too.
+    """
 
     number: int
     timed: dict[tuple[str, str], Calls]
@@ -90,7 +115,8 @@ class Replicate:
         names = ("phase", "variant", "conditions", "round", "call", "milliseconds")
         for phase, variant, shape, round_, call, milliseconds in zip(*(columns[name] for name in names), strict=True):
             if phase in _TIMED:
-                parts[variant, shape][round_, call].append(milliseconds)
+                key = _raw_key(shape) if phase == END_TO_END else shape
+                parts[variant, key][round_, call].append(milliseconds)
             elif phase == "first":
                 first[variant, shape] = milliseconds
         timed = {key: np.array(list(calls.values()), dtype=np.float64) for key, calls in parts.items()}

@@ -12,6 +12,7 @@ from ..optimize.files import sha256_of_json, write_json
 from .needed import CHANGED_SHARE
 from .stats import tango_bounds
 from .workloads.base import Prepared, array_file
+from .workloads.raw_inputs import FOLDER as RAW
 
 SAMPLE = 512
 """So many examples tell of a layer alone: all of them are asked of the variants that the rollback tries."""
@@ -78,6 +79,10 @@ def part_of(prepared: Prepared, rows: NDArray[np.int64], folder: Path, notices: 
         np.save(evaluation / "labels.npy", labels[rows])
     excerpts = prepared.excerpts()
     write_json(evaluation / "excerpts.json", [excerpts[row] for row in rows])
+    if (prepared.folder / RAW).is_dir():
+        (folder / RAW).symlink_to(
+            prepared.folder / RAW, target_is_directory=True
+        )  # how long they take is no choice's secret
     if prepared.calibration_sha256 is not None:
         (folder / "calibration").symlink_to(prepared.folder / "calibration", target_is_directory=True)
     part = replace(

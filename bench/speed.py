@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from .metrics import METRICS, Conditions, Metric, past_parts
+from .metrics import END_TO_END, METRICS, Conditions, Metric, past_parts
 from .samples import Replicate, key_of
 from .stats import least_n
 
@@ -75,7 +75,7 @@ def statistics(
     """Every statistic of a run that measured these shapes (keys of their conditions)."""
     conditions: dict[str, Conditions] = {shape: json.loads(shape) for shape in sorted(shapes)}
     for shape in conditions.values():
-        yield from (of_shape(metric, shape) for metric in timed_metrics(kind))
+        yield from (of_shape(metric, shape) for metric in timed_metrics(kind, raw=END_TO_END in shape))
         if kind == "decoder":
             yield from (of_shape(METRICS["tpot"], {**shape, "past_length": past}) for past in past_parts(shape))
     if kind == "classifier":
@@ -84,10 +84,11 @@ def statistics(
             yield from _sustained_rates(conditions.values(), latency_limit)
 
 
-def timed_metrics(kind: Literal["classifier", "decoder"]) -> list[Metric]:
-    """The metrics that timed calls of this kind of model give."""
+def timed_metrics(kind: Literal["classifier", "decoder"], *, raw: bool = False) -> list[Metric]:
+    """The metrics that timed calls of this kind of model give; with `raw`, those of calls that start from raw inputs."""
     family = "generation" if kind == "decoder" else "speed"
-    return [metric for metric in METRICS.values() if metric.family == family and metric.of_calls is not None]
+    timed = [metric for metric in METRICS.values() if metric.family == family and metric.of_calls is not None]
+    return [metric for metric in timed if metric.raw == raw]
 
 
 def of_shape(metric: Metric, conditions: Conditions) -> Statistic:
@@ -100,12 +101,13 @@ def of_shape(metric: Metric, conditions: Conditions) -> Statistic:
         enough = calls is not None and len(calls) >= needed
         return metric.of_calls(calls, conditions) if enough and metric.of_calls else None  # type: ignore[arg-type]
 
-    return Statistic(metric, conditions, of, key, needed)
+    told = {name: value for name, value in conditions.items() if name != END_TO_END}
+    return Statistic(metric, told, of, key, needed)
 
 
 def _best_throughputs(shapes: Iterable[Conditions]) -> Iterator[Statistic]:
     """The highest throughput of the batch sizes, for shapes that differ in nothing else."""
-    closed = (shape for shape in shapes if "rate" not in shape)
+    closed = (shape for shape in shapes if "rate" not in shape and END_TO_END not in shape)
     for rest, group in _alike_but(closed, "batch_size"):
         if len(group) > 1:
             parts = [of_shape(METRICS["throughput"], shape) for shape in group]

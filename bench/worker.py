@@ -30,13 +30,14 @@ from .answering import answer, padding_ties
 from .counters import affinity
 from .functions import OpenedFunction, find
 from .generation import generate
-from .load import Visit, callers_at_once, one_after_another, random_arrivals
+from .load import Visit, callers_at_once, from_raw_inputs, one_after_another, random_arrivals
+from .metrics import END_TO_END
 from .repeatable import need_repeatable
 from .scoring import score
 from .workloads.base import Prepared, rows
 from .workloads.prompts import Prompts
+from .workloads.raw_inputs import DISTINCT_BATCHES, raw_requests
 
-_DISTINCT_BATCHES = 8
 _WARM_WINDOW = 5
 _WARM_TOLERANCE = 0.03
 _WARM_LEAST_CALLS = 2
@@ -71,7 +72,10 @@ class Weigher:
         return {"load_ms": (time.perf_counter_ns() - start) / 1e6, "affinity": list(affinity())}
 
     def shape(self, key: str, prepared: str | None, conditions: dict[str, Any]) -> dict[str, Any]:
-        """Load real inputs of one shape as the backend's own tensors; a function has none, and `prepared` is None."""
+        """Load real inputs of one shape as the backend's own tensors; a function has none, and `prepared` is None.
+
+        Where calls start from raw inputs, these are kept, with what makes arrays of them.
+        """
         if prepared is None:
             self.shapes[key] = (conditions, [None])
             return {}
@@ -79,7 +83,10 @@ class Weigher:
         length = conditions.get("sequence_length", conditions.get("prompt_length", 0))
         arrays = workload.arrays("evaluation", int(length))
         size = int(conditions["batch_size"])
-        different = [rows(arrays, index * size, size) for index in range(_DISTINCT_BATCHES)]
+        if END_TO_END in conditions:
+            self.shapes[key] = (conditions, list(raw_requests(workload, int(length), size)))
+            return {}
+        different = [rows(arrays, index * size, size) for index in range(DISTINCT_BATCHES)]
         if workload.kind == "classifier":
             different = [self.opened.load(batch) for batch in different]
         self.shapes[key] = (conditions, different)
@@ -153,7 +160,8 @@ class Weigher:
         """What the GPU tells of the opened variant at every shape (on_device.py); nothing where it runs on the CPU."""
         from .on_device import device_facts
 
-        return device_facts(self.opened, {key: inputs[0] for key, (_, inputs) in self.shapes.items()}, self.provider)
+        of_model = {key: inputs[0] for key, (shape, inputs) in self.shapes.items() if END_TO_END not in shape}
+        return device_facts(self.opened, of_model, self.provider)
 
     def memory(self) -> dict[str, Any]:
         """The resident memory of this process, its peak and what it holds now, in bytes."""
@@ -195,6 +203,8 @@ def _visit(opened: Any, conditions: dict[str, Any], inputs: list[Any], settle: i
     if "max_new_tokens" in conditions:
         count = int(conditions["max_new_tokens"])
         return Visit.of_calls([_request(opened, batch, count) for batch in inputs], settle)
+    if END_TO_END in conditions:
+        return from_raw_inputs(opened, inputs, settle)
     if "rate" in conditions:
         return random_arrivals(opened, inputs, settle, float(conditions["rate"]), seed)
     if conditions.get("concurrency", 1) > 1:

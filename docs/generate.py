@@ -25,8 +25,7 @@ FOLDER = Path(__file__).parent
 def metrics_page() -> str:
     """The table of every metric: name, unit, direction, comparisons, formula."""
     rows = [
-        f"| `{each.name}` | {each.unit} | {each.direction} | {', '.join(each.kinds)} | {each.formula}"
-        f"{'' if each.measured else ' *(not measured yet)*'} |"
+        f"| `{each.name}` | {each.unit} | {each.direction} | {', '.join(each.kinds)} | {each.formula} |"
         for each in METRICS.values()
     ]
     head = (

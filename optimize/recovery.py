@@ -1,5 +1,6 @@
 """Recovery: a pruned module is taught again on the calibration examples; every technique that prunes offers it alike."""
 
+import hashlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import Field
 from .batches import first_rows, row_count
 from .errors import ConfigError
 from .loading import required_inputs, takes_by_name
+from .losses import scores_of
 from .model import Batch, Examples, Signature, TorchModel
 from .recipe import StepConfig
 from .training import Teacher, TrainingConfig, TrainingReport, fit
@@ -86,7 +88,8 @@ def recover(module: Any, source: TorchModel, config: RecoveryConfig, examples: E
     arrays = _joined([arguments(module, signature, batch) for batch in examples.calibration])
     labels = _needed_labels(examples) if config.distil < 1 and signature.kind == "classifier" else None
     taught_by = source.module if source.original is None else source.original
-    teacher = Teacher(taught_by, config.distil, config.temperature) if config.distil else None
+    asked_once = AskedOnce(taught_by) if signature.kind == "classifier" else taught_by
+    teacher = Teacher(asked_once, config.distil, config.temperature) if config.distil else None
     rows = row_count(arrays)
     training = rows - math.ceil(rows * _HELD_OUT)
     how = TrainingConfig(
@@ -101,6 +104,38 @@ def recover(module: Any, source: TorchModel, config: RecoveryConfig, examples: E
     )
     with torch.random.fork_rng(devices=[]):
         return fit(module, arrays, labels, how, _silent, teacher)
+
+
+class AskedOnce:
+    """A classifier in evaluation mode that is asked for each row once, however many epochs go over it; its scores are kept.
+
+    A row is known by the bytes of its inputs. A generator's scores are too many to keep.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self._scores: dict[bytes, Any] = {}
+
+    def __call__(self, **inputs: Any) -> Any:
+        """The scores of the rows, shape (rows, classes) or (rows,)."""
+        import torch
+
+        keys = _row_keys([tensor.numpy() for tensor in inputs.values()])
+        new = {key: place for place, key in enumerate(keys) if key not in self._scores}
+        if new:
+            places = list(new.values())
+            scores = scores_of(self._module(**{name: tensor[places] for name, tensor in inputs.items()}))
+            self._scores.update(zip(new, scores, strict=True))
+        return torch.stack([self._scores[key] for key in keys])
+
+
+def _row_keys(arrays: list[NDArray[Any]]) -> list[bytes]:
+    """A digest of each row of arrays that share their first axis."""
+    digests = [hashlib.blake2b(digest_size=16) for _ in range(len(arrays[0]))]
+    for array in arrays:
+        for digest, row in zip(digests, array, strict=True):
+            digest.update(np.ascontiguousarray(row).tobytes())
+    return [digest.digest() for digest in digests]
 
 
 def learning_batches(module: Any, signature: Signature, examples: Examples) -> Iterator[tuple[dict[str, Any], Any]]:

@@ -119,8 +119,8 @@ def reliability(run_folder: Path | str) -> "pd.DataFrame":
 def samples(run_folder: Path | str) -> "pd.DataFrame":
     """Every raw sample.
 
-    Columns: replicate, round, visit, call (counts), phase (first, warmup, settle, timed; generators: prefill and decode
-    in the place of timed), variant (`<control>` is the baseline's twin), the shape, milliseconds.
+    Columns: replicate, round, visit, call (counts), phase (first, warmup, settle, timed; end_to_end: timed, from raw inputs;
+    generators: prefill and decode in the place of timed), variant (`<control>` is the baseline's twin), the shape, milliseconds.
 
     Raises:
         InputError: a samples file is damaged.

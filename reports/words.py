@@ -13,6 +13,7 @@ _TITLES = {
     "latency_p90": "p90 latency",
     "latency_p95": "p95 latency",
     "latency_p99": "p99 latency",
+    "latency_end_to_end_p50": "p50 end to end",
     "ttft": "TTFT",
     "tpot": "TPOT",
     "itl": "ITL",

@@ -23,7 +23,8 @@ sys.path.append(str(Path(__file__).parent))  # the script beside this one, whose
 from faults_place import MODELS, PATIENCE_S, RUN, Done, Place, go_on, kill_at, lost, telling, waited
 
 _A_VARIANT_FAILED = 4
-"""The exit code."""
+_REFUSED = 2
+"""Exit codes."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +216,36 @@ exit $code
 """
 
 
+READ_ONLY = """
+set -e
+mount -t tmpfs -o ro tmpfs "$1/run"
+exec "$2" -P -c "from weighbridge.bench.cli.main import main; main()" run "$1/weighbridge.toml" --out "$1/run/new"
+"""
+
+
+def read_only(folder: Path) -> tuple[Place, int, str]:
+    """Run the command line into a file system that nothing can be written to; returns as `disk_full` does."""
+    place = Place.make(folder)
+    place.run.mkdir()
+    done = _mounting(READ_ONLY, place, str(folder), sys.executable)
+    return (place, done.returncode, done.stderr) if done else (place, -1, _NO_MOUNT)
+
+
+_NO_MOUNT = "no file system can be mounted here"
+
+
+def _mounting(script: str, place: Place, *arguments: str) -> subprocess.CompletedProcess[str] | None:
+    """Run a shell script that mounts what only it sees; None where this user may mount nothing."""
+    command = ["unshare", "--map-root-user", "--mount"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*command, "true"], check=False, capture_output=True).returncode
+    ):
+        return None
+    whole = [*command, "sh", "-c", script, "sh", *arguments]
+    return subprocess.run(whole, env=place.environment, capture_output=True, text=True, check=False)
+
+
 def disk_full(folder: Path, kibibytes: int = 56) -> tuple[Place, int, str]:
     """Run into a file system of that size, which fills up; then give it room, and go on. The run's folder is copied to `after`.
 
@@ -222,19 +253,12 @@ def disk_full(folder: Path, kibibytes: int = 56) -> tuple[Place, int, str]:
     """
     place = Place.make(folder)
     place.run.mkdir()
-    script = ["sh", "-c", FILLED, "sh", str(kibibytes), str(folder), sys.executable, RUN]
-    command = ["unshare", "--map-root-user", "--mount", *script]
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*command[:3], "true"], check=False, capture_output=True).returncode
-    ):
-        return place, -1, "no file system can be mounted here"
-    done = subprocess.run(command, env=place.environment, capture_output=True, text=True, check=False)
-    return place, done.returncode, done.stderr
+    done = _mounting(FILLED, place, str(kibibytes), str(folder), sys.executable, RUN)
+    return (place, done.returncode, done.stderr) if done else (place, -1, _NO_MOUNT)
 
 
 def disks(folder: Path) -> Iterator[Row]:
-    """A full disk, and a folder that cannot be written to."""
+    """A full disk, and one that cannot be written to."""
     place, code, words = disk_full(folder / "full")
     after = folder / "full" / "after" / "results.json"
     well = code not in (-1, 0, 70) and "No space left" in words and after.is_file() and not place.left_behind()
@@ -244,6 +268,9 @@ def disks(folder: Path) -> Iterator[Row]:
         int(well),
         "the replicate under way" if well else words,
     )
+    place, code, words = read_only(folder / "read-only")
+    well = code == _REFUSED and "Read-only file system" in words and not place.left_behind()
+    yield Row("output on a read-only file system", 1, int(well), "nothing: refused with the reason" if well else words)
 
 
 def show(rows: Iterator[Row]) -> None:

@@ -4,6 +4,7 @@ Run: OMP_NUM_THREADS=1 python bench/scripts/generator_figures.py            (a G
      OMP_NUM_THREADS=1 python bench/scripts/generator_figures.py --quick    (a small one and few rounds, for trying)
 
 All stand in one process, one thread, and take turns in random order: a round asks each of them for 64 tokens after the same 32.
+Those called plain are exported and quantized, and nothing else: their caches are copied at every token.
 In the same rounds a loop reads, once a token, as many bytes as each variant's file holds: what memory alone would allow.
 """
 
@@ -41,10 +42,20 @@ RECIPES: dict[str, dict[str, Any]] = {
     REFERENCE: {"backend": "torch", "precision": "fp32"},
     "torch-int8": {"backend": "torch", "precision": "int8"},
     EXACT: {"backend": "onnxruntime", "precision": "fp32"},
-    "ort-fp32-copying": {"backend": "onnxruntime", "precision": "fp32", "steps": [{"use": "export"}]},
+    "ort-fp32-plain": {"backend": "onnxruntime", "precision": "fp32", "steps": [{"use": "export"}]},
     "onnxruntime-int8": {"backend": "onnxruntime", "precision": "int8"},
+    "ort-int8-plain": {
+        "backend": "onnxruntime",
+        "precision": "int8",
+        "steps": [{"use": "export"}, {"use": "dynamic-int8"}],
+    },
     "ort-int8-packed": {"backend": "onnxruntime", "precision": "int8", "steps": [{"use": "weight-only", "bits": 8}]},
     "onnxruntime-int4": {"backend": "onnxruntime", "precision": "int4"},
+    "ort-int4-plain": {
+        "backend": "onnxruntime",
+        "precision": "int4",
+        "steps": [{"use": "export"}, {"use": "weight-only", "bits": 4}],
+    },
     "ort-int4-fine": {"backend": "onnxruntime", "precision": "int4", "steps": [{"use": "weight-only", "bits": 4}]},
     "openvino-fp32": {"backend": "openvino", "precision": "fp32"},
 }

@@ -34,12 +34,18 @@ from weighbridge.optimize.training import TrainingConfig, fit
 
 LENGTH = 32
 ALPHA = 0.005
-EPOCHS = 4
+EPOCHS = 2
 ORT, TORCH = "onnxruntime-fp32", "torch-fp32"
-RECOVERY = {"recover_steps": 3000, "learning_rate": 5e-4}
 LIGHT: list[dict[str, Any]] = [
-    {"use": "structured-pruning", "ratio": 0.5, "targets": ["layers"], **RECOVERY},
-    {"use": "structured-pruning", "ratio": 0.5, "targets": ["heads", "ffn"], "score": "taylor", **RECOVERY},
+    {"use": "structured-pruning", "ratio": 0.5, "targets": ["layers"], "recover_steps": 500, "learning_rate": 5e-4},
+    {
+        "use": "structured-pruning",
+        "ratio": 0.5,
+        "targets": ["heads", "ffn"],
+        "score": "taylor",
+        "recover_steps": 1000,
+        "learning_rate": 5e-4,
+    },
 ]
 VARIANTS: list[dict[str, Any]] = [
     {"backend": "onnxruntime", "precision": "fp32", "baseline": True},
@@ -48,19 +54,11 @@ VARIANTS: list[dict[str, Any]] = [
     {"backend": "onnxruntime", "precision": "int8"},
     {"backend": "openvino", "precision": "fp32"},
     {"backend": "openvino", "precision": "int8"},
-    {"name": "ort-light", "backend": "onnxruntime", "precision": "fp32", "steps": LIGHT},
     {
         "name": "ort-light-int8",
         "backend": "onnxruntime",
         "precision": "int8",
         "steps": [*LIGHT, {"use": "dynamic-int8"}],
-    },
-    {"name": "openvino-light", "backend": "openvino", "precision": "fp32", "steps": LIGHT},
-    {
-        "name": "openvino-light-int8",
-        "backend": "openvino",
-        "precision": "int8",
-        "steps": [*LIGHT, {"use": "nncf-int8"}],
     },
 ]
 

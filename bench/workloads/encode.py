@@ -1,6 +1,8 @@
 """Data to the named arrays that a model takes: token ids, images, numbers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,50 @@ from numpy.typing import NDArray
 
 from ...optimize.errors import InputError, first_line
 from ...optimize.model import Signature, TensorSpec
+from ...optimize.source import Task
 from ..config import Preprocess
+from .data import Rows
 
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What turns rows into a classifier's arrays.
+
+    Attributes:
+        task: what the model is for.
+        signature: what it takes.
+        tokenizer: texts: folder or hub id of the tokenizer.
+        preprocess: images: how pixels are scaled.
+    """
+
+    task: Task
+    signature: Signature
+    tokenizer: str
+    preprocess: Preprocess
+
+    def arrays(self, rows: Rows, length: int) -> dict[str, NDArray[Any]]:
+        """The model's named inputs, first axis the rows; texts padded or cut to `length` tokens.
+
+        Raises:
+            InputError: the rows do not fit the model's inputs.
+        """
+        inputs = self.signature.inputs
+        if rows.texts is not None:
+            return dict(tokens(self._tokenizer, rows.texts, length, self.signature))
+        if len(inputs) != 1 or rows.values is None:
+            names = ", ".join(spec.name for spec in inputs)
+            raise InputError(
+                f"the model has {len(inputs)} inputs ({names}); images and tables are given to exactly one"
+            )
+        if self.task == "image-classification":
+            return dict(images(rows.values, self.preprocess, inputs[0]))
+        return dict(numbers(rows.values, inputs[0]))
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self.tokenizer)
 
 
 def load_tokenizer(folder: Path | str) -> Any:

@@ -3,11 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...optimize.errors import ConfigError, InputError
 from ...optimize.factory import is_built
@@ -20,12 +19,13 @@ from . import builtin, task_of
 from .base import Part, Prepared, array_file, hash_of_arrays, need_room
 from .data import TABLES, Rows, kind_of
 from .drawn import draw
-from .encode import images, load_tokenizer, numbers, tokens
+from .encode import Encoder
 from .fake import prepare_fake
 from .generator import Texts, prepare_generator
 from .given import calibration_file, read_calibration, read_evaluation
 from .labels import class_names_of, encode
 from .own_data import own_data
+from .raw_inputs import write_raw
 
 _EXCERPT = 200
 _OVERLAP_REFUSED = 0.5
@@ -49,6 +49,11 @@ def prepare(
     signature = read_source_signature(source)
     need_room(signature, 1)
     if config.data is None:
+        if measure.end_to_end:
+            raise ConfigError(
+                "latency_end_to_end_p50 counts what is done to texts or pixels before the model, and there are none: set "
+                "[workload] data, or remove measure.end_to_end and the rules on it"
+            )
         return draw(config, source, signature, measure, folder)
     if source.task == "text-generation":
         data = base / config.data
@@ -167,6 +172,9 @@ class Material:
             notices=tuple(notices),
         )
         prepared.write_slices(evaluation.slices)
+        if self.measure.end_to_end:
+            largest = prepared.fixed_batch or max(self.measure.batch_sizes)
+            write_raw(self.folder, self._encoder, evaluation, largest)
         prepared.write()
         return prepared
 
@@ -194,24 +202,15 @@ class Material:
         for length in self._lengths():
             place = self.folder / part / str(length)
             place.mkdir(parents=True)
-            for name, array in self._encode(rows, length).items():
+            for name, array in self._encoder.arrays(rows, length).items():
                 np.save(array_file(place, name), array)
         if rows.labels is not None:
             np.save(self.folder / part / "labels.npy", encode(rows.labels, names))
 
-    def _encode(self, rows: Rows, length: int) -> dict[str, NDArray[Any]]:
-        if rows.texts is not None:
-            folder = self.tokenizer or self.source.reference
-            return dict(tokens(load_tokenizer(folder), rows.texts, length, self.signature))
-        if len(self.signature.inputs) != 1 or rows.values is None:
-            names = [spec.name for spec in self.signature.inputs]
-            raise InputError(
-                f"the model has {len(names)} inputs ({', '.join(names)}); images and tables are given to exactly one"
-            )
-        spec = self.signature.inputs[0]
-        if self.source.task == "image-classification":
-            return dict(images(rows.values, self.config.preprocess, spec))
-        return dict(numbers(rows.values, spec))
+    @cached_property
+    def _encoder(self) -> Encoder:
+        tokenizer = self.tokenizer or self.source.reference
+        return Encoder(self.source.task, self.signature, tokenizer, self.config.preprocess)
 
     def _overlap(self) -> list[str]:
         """Refuse calibration rows that are mostly the evaluation's; tell of a few."""

@@ -37,6 +37,8 @@ class Behaviour(BaseModel):
     classes: int = Field(3, ge=1, le=1000)
     latency_ms: float = 1.0
     per_row_ms: float = 0.0
+    load_ms: float = 0.0
+    """Time that loading inputs takes, which only calls that start from raw inputs count."""
     noise: float = 0.0
     drift_per_call: float = 0.0
     first_call_ms: float = 0.0
@@ -91,7 +93,8 @@ class FakePredictor:
         self.sleep_until: Callable[[int], None] = lambda at_ns: setattr(self._clock, "ns", at_ns)
 
     def load(self, batch: Batch) -> NDArray[Any]:
-        """Return the rows themselves."""
+        """Return the rows themselves, after the time that this takes."""
+        self._clock.ns = self.clock_ns() + round(self._behaviour.load_ms * 1e6)
         return batch["x"]
 
     def infer(self, tensors: NDArray[Any]) -> NDArray[np.float32]:

@@ -10,7 +10,6 @@ from weighbridge.bench.deciding import JudgingPlan
 from weighbridge.bench.evidence import Agreement, Evidence, Exact, PairedAccuracy, Perplexity, ReplicateRatios
 from weighbridge.bench.judge import Judgement, VariantState, judge
 from weighbridge.bench.rules import Rule, rules_of
-from weighbridge.optimize.errors import NotAvailableYetError
 
 SHAPE = {"batch_size": 1, "threads": 1}
 OK = {"base": VariantState("ok"), "a": VariantState("ok")}
@@ -242,14 +241,6 @@ def test_presets_are_the_contracts(preset: str, kind: str, expected: list[tuple[
     """Each preset stands for the rules that the contract names."""
     rules = rules_of(GatesConfig.model_validate({"preset": preset}), kind)  # type: ignore[arg-type]
     assert [(rule.metric, rule.compare, rule.limit) for rule in rules] == expected
-
-
-def test_what_a_later_release_measures_is_refused_now() -> None:
-    """A rule on a metric that is not measured yet says so instead of never being evaluated."""
-    with pytest.raises(NotAvailableYetError, match="latency_end_to_end_p50 is not measured yet"):
-        rules_of(
-            GatesConfig.model_validate({"rules": [{"metric": "latency_end_to_end_p50", "max": 0.1}]}), "classifier"
-        )
 
 
 WITHIN = Rule("accuracy", "difference", -0.1, maximum=False, slice="language")

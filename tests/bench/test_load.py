@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from weighbridge.bench.load import callers_at_once, one_after_another, random_arrivals
+from weighbridge.bench.load import callers_at_once, from_raw_inputs, one_after_another, random_arrivals
 from weighbridge.optimize.backends.base import sleep_until
 from weighbridge.optimize.backends.fake_backend import Behaviour, FakePredictor
 
@@ -23,6 +23,20 @@ def test_calls_one_after_another_settle_first() -> None:
     assert visit.phases == ("settle", "settle", "timed", "timed", "timed")
     assert milliseconds(visit.calls) == [2.0] * 5
     assert visit.seconds == pytest.approx(0.01)
+
+
+def test_calls_from_raw_inputs_count_what_comes_before_the_model() -> None:
+    """A request of 0.5 ms to load and 2 ms to answer lasts 2.5 ms, and each makes its own arrays."""
+    made = []
+
+    def request() -> dict[str, np.ndarray]:
+        made.append(len(made))
+        return {"x": ROWS}
+
+    visit = from_raw_inputs(FakePredictor(Behaviour(latency_ms=2.0, load_ms=0.5)), [request] * 3, 1)
+    assert milliseconds(visit.calls) == [2.5] * 3
+    assert visit.phases == ("settle", "timed", "timed")
+    assert made == [0, 1, 2]
 
 
 def test_every_caller_has_the_models_own_latency() -> None:

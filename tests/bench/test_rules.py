@@ -13,11 +13,12 @@ from weighbridge.bench.evidence_of_run import cost_evidence, speed_evidence
 from weighbridge.bench.generated import Generations
 from weighbridge.bench.generation_evidence import text_evidence, window_evidence
 from weighbridge.bench.judge import Judgement, VariantState, judge
-from weighbridge.bench.metrics import KINDS, METRICS, Kind
+from weighbridge.bench.metrics import END_TO_END, KINDS, METRICS, Kind
 from weighbridge.bench.predictions import ClassPredictions, WindowScores
 from weighbridge.bench.quality_evidence import quality_evidence, slice_evidence
-from weighbridge.bench.rules import Rule, needs_of, rules_of
+from weighbridge.bench.rules import Rule, least_calls_for, needs_of, rules_of
 from weighbridge.bench.samples import CONTROL, Replicate, key_of
+from weighbridge.bench.stats import least_n
 from weighbridge.optimize.backends.base import Audit
 from weighbridge.optimize.model import CacheSpec, Signature
 from weighbridge.optimize.variant import Manifest
@@ -26,7 +27,7 @@ STATES = {"base": VariantState("ok"), "a": VariantState("ok")}
 DRAW = np.random.default_rng(3)
 CALLS = 700
 """Timed calls a replicate, enough for a 99th percentile."""
-MEASURED = sorted(name for name, each in METRICS.items() if each.measured)
+MEASURED = sorted(METRICS)
 
 
 def taken(shapes: list[dict[str, int]], parts: int) -> list[Replicate]:
@@ -37,7 +38,8 @@ def taken(shapes: list[dict[str, int]], parts: int) -> list[Replicate]:
         for shape in map(key_of, shapes):
             for name, level in (("base", 2.0), (CONTROL, 2.0), ("a", 1.0)):
                 timed[name, shape] = level * np.exp(DRAW.normal(0, 0.01, (CALLS, parts)))
-                first[name, shape] = 5 * level * float(np.exp(DRAW.normal(0, 0.01)))
+                if END_TO_END not in shape:
+                    first[name, shape] = 5 * level * float(np.exp(DRAW.normal(0, 0.01)))
         replicates.append(Replicate(number, timed, first))
     return replicates
 
@@ -82,6 +84,7 @@ def events() -> list[dict[str, Any]]:
 def classifier() -> Iterator[Evidence]:
     """All evidence of a classifier at a shape, at a rate of arrivals, and within the values of a column."""
     shapes = [{"batch_size": 1, "threads": 1}, {"batch_size": 1, "rate": 50, "threads": 1}]
+    shapes.append({**shapes[0], END_TO_END: 1})
     replicates = taken(shapes, 1)
     labels = DRAW.integers(0, 3, 400)
     logits = DRAW.standard_normal((400, 3))
@@ -178,7 +181,7 @@ def test_quality_is_judged_within_slices_and_times_at_shapes(name: str, evidence
         condition = {"threads": 1} if name == "sustained_rate" else {"rate": 50}
         rule = {"metric": name, "compare": kind, "max": 1e12, "conditions": condition}
         places = [{"batch_size": 1, "threads": 1, **condition}]
-        if name == "throughput":
+        if name in ("throughput", "latency_end_to_end_p50"):
             rule, places = {**rule, "conditions": {"batch_size": 1}}, [{"batch_size": 1, "threads": 1}]
     gates = judged(rule, evidence[name]).gates
     assert [(gate.conditions, gate.verdict) for gate in gates] == [(place, "pass") for place in places]
@@ -202,6 +205,16 @@ def test_first_calls_load_and_build_times_by_hand(evidence: Mapping[str, list[Ev
     )
     value = judged({"metric": "load_time", "compare": "value", "max": 100.0}, evidence["load_time"])
     assert "holds for this session only" in value.gates[0].sentence
+
+
+def test_percentiles_ask_for_calls_of_their_own_kind_of_shape() -> None:
+    """A 95th percentile needs 130 calls of the model, none of those from raw inputs; the median from end to end the other way."""
+    shape = {"batch_size": 1, "threads": 1}
+    raw = {**shape, END_TO_END: 1}
+    rules = [Rule("latency_p95", "ratio", 1.0, maximum=True)]
+    assert [least_calls_for(rules, each) for each in (shape, raw)] == [130, 0]
+    rules = [Rule("latency_end_to_end_p50", "ratio", 1.0, maximum=True)]
+    assert [least_calls_for(rules, each) for each in (shape, raw)] == [0, least_n(0.5)]
 
 
 def test_an_existing_artifact_has_no_build_time() -> None:
@@ -245,6 +258,7 @@ def test_undecided_costs_of_processes_ask_for_more_replicates(evidence: Mapping[
         ("latency_p50", "it needs a classifier"),
         ("bleu", "it needs a generator and a column of references, workload.columns.reference"),
         ("sustained_rate", "it needs a classifier, measure.rates and measure.latency_limit"),
+        ("latency_end_to_end_p50", "it needs a classifier with data, a caller alone, and measure.end_to_end = true"),
         ("accuracy", "it needs a classifier and labelled evaluation data"),
         ("agreement", "it needs a classifier"),
         ("cache_bytes", "it needs a generator"),

@@ -12,10 +12,11 @@ import pytest
 from weighbridge.bench import Options, run
 from weighbridge.bench.config import load_config, parse_config, to_toml
 from weighbridge.bench.derive import derive
+from weighbridge.bench.journal import read_journal
 from weighbridge.bench.reporter import Silent
 from weighbridge.bench.results import Results, read_results
 from weighbridge.bench.rules_file import read_rules
-from weighbridge.bench.running import asked_shapes, complete, dated_folder, shapes_of
+from weighbridge.bench.running import asked_shapes, complete, dated_folder, shapes_of, weighed_shapes
 from weighbridge.bench.schema import validate
 from weighbridge.bench.workloads.base import Prepared
 from weighbridge.optimize.errors import ConfigError, InputError, NotAvailableYetError
@@ -285,6 +286,52 @@ def test_callers_and_rates_are_weighed_and_gated_by_conditions(tmp_path: Path, w
     expected = {(1, 1): 1000, (4, 1): 4000, (1, 2): 2000, (4, 2): 8000, ("best", 1): 4000, ("best", 2): 8000}
     assert throughput == {key: pytest.approx(value) for key, value in expected.items()}
     validate(json.loads((results.folder / "results.json").read_text(encoding="utf-8")))
+
+
+def test_a_rule_from_end_to_end_has_those_calls_timed(tmp_path: Path, write_behaviour: Write) -> None:
+    """2 ms to load and 2 ms to answer against 1 ms to answer: 0.75 from end to end, 0.5 of the model alone, at the same shape."""
+    rules = [{"metric": "latency_end_to_end_p50", "max": 0.8}, {"metric": "latency_p50", "max": 0.6}]
+    config = config_of(tmp_path, write_behaviour, {"fast": {"latency_ms": 1.0, "load_ms": 2.0}}, gates={"rules": rules})
+    write_behaviour(tmp_path / "base.fake.json", latency_ms=2.0, load_ms=2.0)
+    results = run_in(tmp_path, config, quick=True)
+    assert {gate.metric: gate.verdict for gate in results.gates} == {rule["metric"]: "pass" for rule in rules}
+    ratios = {each.metric: each for each in results.comparisons if each.kind == "ratio"}
+    assert ratios["latency_end_to_end_p50"].value == pytest.approx(0.75)
+    assert ratios["latency_p50"].value == pytest.approx(0.5)
+    assert ratios["latency_end_to_end_p50"].conditions == ratios["latency_p50"].conditions
+    found = {(each.variant, each.metric): each for each in results.measurements}
+    assert found["fast", "latency_end_to_end_p50"].value == pytest.approx(3.0)
+    assert len([each for each in results.measurements if each.metric == "throughput"]) == 2
+    plan = next(event for event in read_journal(results.folder) if event["event"] == "plan")
+    assert "batch_size 1, end to end: 5 rounds of 3 settle + 10 timed calls" in plan["sentence"]
+    validate(json.loads((results.folder / "results.json").read_text(encoding="utf-8")))
+
+
+def test_only_a_caller_alone_is_weighed_from_end_to_end(tmp_path: Path, write_behaviour: Write) -> None:
+    """Callers at once and arrivals at a rate have no such calls; without the setting or a rule nobody has."""
+    measure = {"batch_sizes": [1, 4], "concurrency": [1, 2], "rates": [50], "end_to_end": True}
+    config = complete(config_of(tmp_path, write_behaviour, {}, measure=measure), Options())
+    prepared = a_classifier(tmp_path)
+    raw = [shape for shape in weighed_shapes(config, prepared) if "end_to_end" in shape]
+    assert [(each["batch_size"], each["concurrency"]) for each in raw] == [(1, 1), (4, 1)]
+    plain = complete(config_of(tmp_path, write_behaviour, {}), Options())
+    assert weighed_shapes(plain, prepared) == shapes_of(plain, prepared)
+
+
+def test_a_generator_is_not_weighed_from_end_to_end() -> None:
+    """The setting is refused with the metric that is meant; a rule alone leaves it off, and says what it needs when it is judged."""
+    workload = {"task": "text-generation", "model": "m"}
+    with pytest.raises(ConfigError, match="measure.end_to_end is for classifiers.*e2e_latency"):
+        complete(parse_config({"workload": workload, "measure": {"end_to_end": True}}, "test"), Options())
+    rule = {"metric": "latency_end_to_end_p50", "max": 1.0}
+    ruled = complete(parse_config({"workload": workload, "gates": {"rules": [rule]}}, "test"), Options())
+    assert not ruled.measure.end_to_end
+
+
+def a_classifier(folder: Path) -> Prepared:
+    """A prepared classifier of rows, as far as its shapes go."""
+    source = Source("fake", "m", "tabular-classification", "")
+    return Prepared(folder, "w", "tabular-classification", "classifier", source, (), (0,), 1, False, None, "", None)
 
 
 def a_generator(folder: Path, lengths: tuple[int, ...]) -> Prepared:

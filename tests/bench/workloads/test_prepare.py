@@ -209,3 +209,15 @@ def test_a_folder_that_was_built_from_a_factory_is_a_model(tmp_path: Path) -> No
     made = prepared(tmp_path, workload)
     assert (made.source.kind, made.source.reference) == ("module", str(built.folder))
     assert made.arrays("evaluation", 0)["input"].shape == (8, 2)
+
+
+def test_nothing_is_timed_from_end_to_end_without_data(tmp_path: Path) -> None:
+    """Inputs drawn from a model's signature have no text or pixels before them, and asking for those is refused."""
+    helper = pytest.importorskip("onnx").helper
+    value = helper.make_tensor_value_info("x", 1, ["batch", 2])
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])], "g", [value], [helper.make_tensor_value_info("y", 1, ["batch", 2])]
+    )
+    (tmp_path / "m.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    with pytest.raises(ConfigError, match="there are none: set \\[workload\\] data, or remove measure.end_to_end"):
+        prepared(tmp_path, {"task": "tabular-classification", "model": "m.onnx"}, end_to_end=True)

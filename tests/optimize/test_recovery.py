@@ -1,0 +1,43 @@
+"""Recovery: the teacher of a classifier is asked for each row once."""
+
+import numpy as np
+import pytest
+import torch
+from weighbridge.optimize.recovery import AskedOnce
+
+ROWS = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+SIDES = np.arange(6, dtype=np.int64)
+
+
+class Counting(torch.nn.Module):
+    """Scores of two classes from two inputs; counts the rows that it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = 0
+
+    def forward(self, x: torch.Tensor, side: torch.Tensor) -> tuple[torch.Tensor]:
+        self.rows += len(x)
+        return (torch.stack([x.sum(dim=1) + side, x.prod(dim=1)], dim=1),)
+
+
+def batch(places: list[int]) -> dict[str, torch.Tensor]:
+    return {"x": torch.from_numpy(ROWS[places]), "side": torch.from_numpy(SIDES[places])}
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 5], [1, 1, 4, 1]])
+def test_a_row_is_asked_for_once_and_answered_alike(order: list[int]) -> None:
+    """Whatever rows come again, in whatever order, the scores are the module's own, and no row reaches it twice."""
+    module, alone = Counting(), Counting()
+    asked = AskedOnce(module)
+    for places in ([0, 1], order, order[::-1]):
+        torch.testing.assert_close(asked(**batch(places)), alone(**batch(places))[0])
+    assert module.rows == len({0, 1, *order})
+
+
+def test_rows_that_differ_in_one_input_are_two() -> None:
+    """Two rows with the same numbers and other sides have scores of their own."""
+    asked = AskedOnce(Counting())
+    x = torch.from_numpy(ROWS[[3, 3]])
+    scores = asked(x=x, side=torch.tensor([1, 2]))
+    assert float(scores[1, 0] - scores[0, 0]) == pytest.approx(1.0, abs=1e-5)
