@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..optimize.errors import ConfigError, InputError, NotAvailableYetError
-from ..optimize.files import holding, work_folder
+from ..optimize.files import holding, remove_abandoned, work_folder
 from . import environment
 from .building import Built
 from .child import Child
@@ -91,6 +91,7 @@ def resume(
     first = begun(folder, past)
     inconclusive = inconclusive or first.inconclusive
     if past.finished:
+        remove_abandoned()  # the process may have been killed just before it did so
         reporter.tell(f"{run_folder} is finished: nothing is done again but its results.")
         return _derived(folder, inconclusive)
     if (folder / SEARCH).is_dir():

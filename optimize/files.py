@@ -82,8 +82,8 @@ def holding(folder: Path, *, shared: bool = False) -> Iterator[None]:
 @contextlib.contextmanager
 def work_folder() -> Iterator[Path]:
     """Give a folder in the system's temporary one, removed at the end, and with it what processes that were killed left there."""
+    remove_abandoned()
     parent = Path(tempfile.gettempdir())
-    _remove_abandoned(parent)
     making = Path(tempfile.mkdtemp(prefix=f".{_WORK}", dir=parent))
     with holding(making):
         folder = making.rename(parent / making.name[1:])  # not before it is held: another would take it for abandoned
@@ -91,12 +91,12 @@ def work_folder() -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    _remove_abandoned(parent)
+    remove_abandoned()
 
 
-def _remove_abandoned(parent: Path) -> None:
-    """Remove the work folders that no process holds."""
-    for path in parent.iterdir():
+def remove_abandoned() -> None:
+    """Remove the work folders in the system's temporary one that no process holds."""
+    for path in Path(tempfile.gettempdir()).iterdir():
         if _WORK_NAME.fullmatch(path.name):
             # In use, another user's, or gone at this moment.
             with contextlib.suppress(OSError), holding(path):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +84,9 @@ def interrupted(place: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_an_interrupted_run_is_finished_and_then_is_finished(interrupted: Path) -> None:
+def test_an_interrupted_run_is_finished_and_then_is_finished(
+    interrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The lines and samples of before stay as they are, the rest is taken, and the truth comes out; a second time only derives."""
     before = (interrupted / JOURNAL).read_bytes()
     first = (interrupted / "samples" / "replicate-001.parquet").read_bytes()
@@ -102,8 +105,12 @@ def test_an_interrupted_run_is_finished_and_then_is_finished(interrupted: Path) 
     reporter = Interrupting("")
     kept = (interrupted / JOURNAL).read_bytes()
     (interrupted / "results.json").unlink()
+    abandoned = interrupted.parent / "weighbridge-work-abcdefgh"  # of a process that was killed after the last line
+    abandoned.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(interrupted.parent))
     assert resume(interrupted, reporter=reporter).exit_code == results.exit_code == 0
     assert reporter.told == [f"{interrupted} is finished: nothing is done again but its results."]
+    assert not abandoned.exists()
     assert (interrupted / JOURNAL).read_bytes() == kept
     assert json.loads((interrupted / "results.json").read_text(encoding="utf-8"))["exit_code"] == 0
 
