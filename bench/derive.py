@@ -1,7 +1,7 @@
 """From a run's raw files to its results: every number is derived here, again and again alike."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from .journal import read_journal
 from .judge import Judgement, VariantState, judge
 from .looks import LOOKS
 from .measurements import cost_measurements, speed_measurements
+from .no_gain import no_gain_notes
 from .predictions import ClassPredictions, WindowScores, read_class_predictions, read_window_scores
 from .quality_evidence import quality_evidence, slice_evidence
 from .quality_measurements import class_recalls, generation_measurements, quality_measurements
@@ -254,7 +255,7 @@ def derive(
     return Results(
         environment=dict(facts.environment),
         config=facts.config.model_dump(mode="json", exclude_none=True),
-        variants=tuple(_row(variant, facts, states[variant.name]) for variant in facts.config.variants),
+        variants=_rows(facts, replicates, states),
         measurements=tuple(measurements),
         comparisons=judgement.comparisons,
         control=judgement.control,
@@ -273,6 +274,21 @@ def derive(
         exit_code=judgement.exit_code,
         folder=folder,
     )
+
+
+def _rows(
+    facts: RunFacts, replicates: Sequence[Replicate], states: Mapping[str, VariantState]
+) -> tuple[VariantRow, ...]:
+    no_gain = no_gain_notes(
+        facts.manifests,
+        replicates,
+        facts.kind,
+        facts.config.baseline.name,
+        planned=facts.event("plan").get("replicates", LOOKS[-1]),
+        error_rate=facts.config.measure.error_rate,
+    )
+    rows = (_row(variant, facts, states[variant.name]) for variant in facts.config.variants)
+    return tuple(replace(row, note="; ".join(filter(None, [row.note, no_gain.get(row.name, "")]))) for row in rows)
 
 
 def _row(variant: VariantConfig, facts: RunFacts, state: VariantState) -> VariantRow:

@@ -26,15 +26,24 @@ def speed_evidence(
     candidates = sorted({variant for variant, _ in measured} - {baseline, CONTROL})
     for statistic in statistics({shape for _, shape in measured}, kind, latency_limit or {}):
         for variant in candidates:
-            piece = _speed_piece(statistic, replicates, variant, baseline, planned)
+            piece = speed_piece(statistic, replicates, variant, baseline, planned=planned)
             if piece is not None:
                 yield piece
 
 
-def _speed_piece(
-    statistic: Statistic, replicates: Sequence[Replicate], variant: str, baseline: str, planned: int
-) -> Evidence | None:
-    """What the replicates say of one statistic; None where it was not measured for both."""
+def speed_piece(
+    statistic: Statistic,
+    replicates: Sequence[Replicate],
+    variant: str,
+    baseline: str,
+    *,
+    planned: int,
+    twin_of: str | None = None,
+) -> ReplicateRatios | TooFewCalls | None:
+    """What the replicates say of one statistic of a variant and another; None where it was not measured for both.
+
+    `twin_of` is whose twin the control is, where that is not the other.
+    """
     values = [(each, statistic.of(each, variant), statistic.of(each, baseline)) for each in replicates]
     both = [(each, ours, theirs) for each, ours, theirs in values if ours is not None and theirs is not None]
     if not both:
@@ -42,7 +51,7 @@ def _speed_piece(
         short = 0 < fewest < statistic.calls_needed
         place = (variant, statistic.metric.name, statistic.conditions)
         return TooFewCalls(*place, fewest, statistic.calls_needed) if short else None
-    control = [statistic.ratio(each, CONTROL, baseline) for each, _, _ in both]
+    control = [statistic.ratio(each, CONTROL, twin_of or baseline) for each, _, _ in both]
     by_round = statistic.metric.by_round
     return ReplicateRatios(
         variant,
