@@ -14,6 +14,8 @@ from .samples import Replicate
 from .sentences import shape_words
 from .speed import Statistic, statistics
 
+_DENSE = 0.1
+"""Share of zeros of a dense model at most: a padding row of an embedding is zero, and a few weights are by chance."""
 _SPEED: Mapping[ModelKind, str] = {"classifier": "latency_p50", "decoder": "tpot"}
 
 
@@ -48,7 +50,7 @@ def _dense(manifests: Mapping[str, Manifest]) -> dict[str, str]:
     """Of each backend the first variant in FP32 from which nothing was taken."""
     found: dict[str, str] = {}
     for name, manifest in manifests.items():
-        pruned = manifest.sparsity > 0 or any("pruning" in str(each.step.get("use")) for each in manifest.steps)
+        pruned = manifest.sparsity > _DENSE or any("pruning" in str(each.step.get("use")) for each in manifest.steps)
         if manifest.precision == "fp32" and not pruned:
             found.setdefault(manifest.backend, name)
     return found
