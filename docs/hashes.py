@@ -1,28 +1,32 @@
-"""Write requirements-hashed.txt: every version of constraints.txt with the SHA-256 of every file that PyPI has of it.
+"""Write requirements-hashed.txt: every version of constraints.txt with the SHA-256 of its files.
+
+Those are all that PyPI has, but of torch the CPU build alone: PyPI's own for Linux asks for a dozen CUDA packages that are not pinned.
 
 Run: python docs/hashes.py     (asks PyPI through `uv`: pip install uv)
 
 pip takes no hashes from a constraints file for packages that are asked for without one, as our own wheel is. So the hashes stand in
 a file of requirements of its own, which is installed first, whole and without looking for more:
 
-    pip install --require-hashes --no-deps -r requirements-hashed.txt && pip install --no-deps .
+    pip install --require-hashes --no-deps --extra-index-url https://download.pytorch.org/whl/cpu -r requirements-hashed.txt
+    pip install --no-deps .
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 HASHED = ROOT / "requirements-hashed.txt"
-HEADER = """# Every version of constraints.txt, each with the SHA-256 of its files on PyPI; written by `python docs/hashes.py`. Install it before
-# Weighbridge: pip install --require-hashes --no-deps -r requirements-hashed.txt && pip install --no-deps .
+HEADER = """# Every version of constraints.txt, each with the SHA-256 of its files on PyPI, of torch that of its CPU build; written by
+# `python docs/hashes.py`. Install it before Weighbridge; SECURITY.md says how.
 """
 CPU_BUILDS = {
     "torch==2.13.0": {
         "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl": "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",
     },
 }
-"""Wheels of torch without CUDA, which PyPI does not have, as `sha256sum` prints them."""
+"""Wheels without CUDA, which https://download.pytorch.org/whl/cpu has and PyPI has not, as `sha256sum` prints them."""
 
 
 def from_pypi() -> str:
@@ -41,12 +45,13 @@ def from_pypi() -> str:
 
 
 def with_cpu_builds(text: str) -> str:
-    """The same with the hashes of the builds that PyPI does not have; stops where their version is no longer the pinned one."""
+    """The same with the hashes of the CPU builds in the place of PyPI's; stops where their version is no longer the pinned one."""
     for pin, files in CPU_BUILDS.items():
-        start = f"{pin} \\\n"
-        if start not in text:
+        hashed = " \\\n".join([pin, *(f"    --hash=sha256:{digest}" for digest in files.values())]) + "\n"
+        theirs = re.search(rf"^{re.escape(pin)} \\\n(    --hash=\S+( \\)?\n)+", text, flags=re.MULTILINE)
+        if theirs is None:
             sys.exit(f"constraints.txt does not pin {pin}: bring CPU_BUILDS in docs/hashes.py up to its version")
-        text = text.replace(start, start + "".join(f"    --hash=sha256:{digest} \\\n" for digest in files.values()))
+        text = text.replace(theirs.group(), hashed)
     return text
 
 

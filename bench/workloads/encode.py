@@ -42,7 +42,7 @@ class Encoder:
         """
         inputs = self.signature.inputs
         if rows.texts is not None:
-            return dict(tokens(self._tokenizer, rows.texts, length, self.signature))
+            return dict(tokens(self.loaded_tokenizer, rows.texts, length, self.signature))
         if len(inputs) != 1 or rows.values is None:
             names = ", ".join(spec.name for spec in inputs)
             raise InputError(
@@ -53,7 +53,8 @@ class Encoder:
         return dict(numbers(rows.values, inputs[0]))
 
     @cached_property
-    def _tokenizer(self) -> Any:
+    def loaded_tokenizer(self) -> Any:
+        """The tokenizer, loaded by transformers at the first use."""
         return load_tokenizer(self.tokenizer)
 
 
@@ -103,6 +104,16 @@ def tokens(tokenizer: Any, texts: Sequence[str], length: int, signature: Signatu
     if unknown:
         return {names[0]: made["input_ids"].astype(np.int64)}
     return {name: made[name].astype(np.int64) for name in names}
+
+
+def fast_tokens(tokenizer: Any, texts: Sequence[str], signature: Signature) -> dict[str, NDArray[np.int64]]:
+    """The same by the tokenizers library alone, from a tokenizer that pads and cuts to its length itself."""
+    fields = {"attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+    made = tokenizer.encode_batch(list(texts))
+    return {
+        spec.name: np.array([getattr(each, fields.get(spec.name, "ids")) for each in made], dtype=np.int64)
+        for spec in signature.inputs
+    }
 
 
 def encoded(tokenizer: Any, texts: str | list[str], **options: Any) -> Any:

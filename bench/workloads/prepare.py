@@ -174,7 +174,7 @@ class Material:
         prepared.write_slices(evaluation.slices)
         if self.measure.end_to_end:
             largest = prepared.fixed_batch or max(self.measure.batch_sizes)
-            write_raw(self.folder, self._encoder, evaluation, largest)
+            write_raw(self.folder, self._encoder, evaluation, prepared.lengths, largest)
         prepared.write()
         return prepared
 

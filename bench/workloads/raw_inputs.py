@@ -6,19 +6,20 @@ raw/values.npy     images or rows of numbers, first axis: rows
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ...optimize.files import write_json
+from ...optimize.files import write_json, write_text
 from ...optimize.model import Batch
 from ...optimize.plain_data import checked
 from .base import Prepared, rows
 from .data import Rows
-from .encode import Encoder
+from .encode import Encoder, fast_tokens
 
 FOLDER = "raw"
 DISTINCT_BATCHES = 8
@@ -28,7 +29,7 @@ Request = Callable[[], Batch]
 """Makes the model's arrays of a request's rows, anew at each call."""
 
 
-def write_raw(prepared: Path, encoder: Encoder, evaluation: Rows, batch_size: int) -> None:
+def write_raw(prepared: Path, encoder: Encoder, evaluation: Rows, lengths: Sequence[int], batch_size: int) -> None:
     """Keep beside the prepared arrays as many rows as the largest batches take."""
     folder = prepared / FOLDER
     folder.mkdir()
@@ -41,10 +42,24 @@ def write_raw(prepared: Path, encoder: Encoder, evaluation: Rows, batch_size: in
         "preprocess": encoder.preprocess.model_dump(),
     }
     write_json(folder / "encoder.json", facts)
-    if kept.texts is not None:
-        write_json(folder / "texts.json", list(kept.texts))
-    else:
+    if kept.texts is None:
         np.save(folder / "values.npy", np.asarray(kept.values))
+        return
+    write_json(folder / "texts.json", list(kept.texts))
+    for length in lengths:
+        _write_fast(folder, encoder, kept, length)
+
+
+def _write_fast(folder: Path, encoder: Encoder, kept: Rows, length: int) -> None:
+    """Keep the library's own tokenizer for a length, if it gives the very arrays that transformers gives."""
+    wanted = encoder.arrays(kept, length)
+    library = getattr(encoder.loaded_tokenizer, "backend_tokenizer", None)
+    if library is None:
+        return
+    described = library.to_str()  # with the padding and cutting of the call before
+    given = fast_tokens(_fast(described), kept.texts or (), encoder.signature)
+    if all(np.array_equal(given[name], array) for name, array in wanted.items()):
+        write_text(_fast_file(folder, length), described)
 
 
 def raw_requests(prepared: Prepared, length: int, batch_size: int) -> list[Request]:
@@ -59,9 +74,13 @@ def raw_requests(prepared: Prepared, length: int, batch_size: int) -> list[Reque
         return [partial(rows, arrays, start, batch_size) for start in starts]
     encoder = checked(Encoder, json.loads((folder / "encoder.json").read_text(encoding="utf-8")))
     kept = _kept(folder)
-    encoder.arrays(kept.take([0]), length)  # loads the tokenizer
-    places = [[(start + row) % len(kept) for row in range(batch_size)] for start in starts]
-    return [partial(encoder.arrays, kept.take(each), length) for each in places]
+    requests = [kept.take([(start + row) % len(kept) for row in range(batch_size)]) for start in starts]
+    fast = _fast_file(folder, length)
+    if fast.is_file():
+        tokenizer = _fast(fast.read_text(encoding="utf-8"))
+        return [partial(fast_tokens, tokenizer, each.texts or (), encoder.signature) for each in requests]
+    encoder.arrays(requests[0], length)  # loads the tokenizer
+    return [partial(encoder.arrays, each, length) for each in requests]
 
 
 def _kept(folder: Path) -> Rows:
@@ -69,3 +88,13 @@ def _kept(folder: Path) -> Rows:
     if texts.is_file():
         return Rows(texts=tuple(json.loads(texts.read_text(encoding="utf-8"))))
     return Rows(values=np.load(folder / "values.npy"))
+
+
+def _fast(described: str) -> Any:
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(described)
+
+
+def _fast_file(folder: Path, length: int) -> Path:
+    return folder / f"{length}.tokenizer.json"

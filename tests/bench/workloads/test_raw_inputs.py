@@ -1,5 +1,8 @@
 """Requests from raw inputs: what is made of them at each call is what was prepared for the model's own calls."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +63,29 @@ def test_requests_give_the_arrays_that_were_prepared(kind: str, batch_size: int,
             for name, array in expected.items():
                 np.testing.assert_array_equal(made[name], array)
                 assert made[name].dtype == array.dtype
+
+
+def test_texts_are_tokenized_without_transformers(tmp_path: Path) -> None:
+    """Requests of texts load neither transformers nor torch, and give the same tokens as where transformers is needed."""
+    prepared = written(tmp_path, "texts")
+    told = subprocess.run(
+        [sys.executable, "-P", "-c", _TOKENIZE, str(prepared.folder)], capture_output=True, text=True, check=True
+    )
+    assert json.loads(told.stdout) == [[], prepared.arrays("evaluation", 8)["input_ids"][:2].tolist()]
+    for length in prepared.lengths:
+        (prepared.folder / FOLDER / f"{length}.tokenizer.json").unlink()
+    (first, *_) = raw_requests(prepared, 8, 2)
+    np.testing.assert_array_equal(first()["input_ids"], prepared.arrays("evaluation", 8)["input_ids"][:2])
+
+
+_TOKENIZE = """
+import json, sys
+from pathlib import Path
+from weighbridge.bench.workloads.base import Prepared
+from weighbridge.bench.workloads.raw_inputs import raw_requests
+ids = raw_requests(Prepared.read(Path(sys.argv[1])), 8, 2)[0]()["input_ids"].tolist()
+print(json.dumps([[name for name in ("torch", "transformers") if name in sys.modules], ids]))
+"""
 
 
 def test_no_rows_are_kept_where_nobody_asks(tmp_path: Path) -> None:
