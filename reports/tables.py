@@ -11,7 +11,7 @@ from .findings import Findings
 from .verdicts import Standing, standing
 
 _MORE_SPEED = {
-    False: ("latency_p95", "latency_p99", "latency_end_to_end_p50", "throughput"),
+    False: ("latency_end_to_end_p50", "latency_p95", "latency_p99", "throughput"),
     True: ("ttft", "itl", "e2e_latency", "output_tokens_per_second"),
 }
 """Further speeds of classifiers (False) and of generators (True)."""
