@@ -109,7 +109,7 @@ def built_before(variant: VariantConfig, event: Mapping[str, Any]) -> Built | No
 def build_in_child(arguments: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
     """The child's side of `build`: load the examples, build or adopt, and answer with the variant's folder."""
     from ..optimize.build import adopt, optimize
-    from ..optimize.cache import ArtifactCache
+    from ..optimize.cache import WAITING, ArtifactCache
 
     prepared = Prepared.read(Path(arguments["prepared"]))
     examples = replace(examples_of(prepared), batch_sizes=tuple(arguments["batch_sizes"]))
@@ -130,7 +130,7 @@ def build_in_child(arguments: dict[str, Any], tell: Callable[[str], None]) -> di
     else:
         recipe = Recipe.from_dict({key: arguments[key] for key in ("backend", "precision", "steps")})
         variant = optimize(prepared.source, recipe, examples=examples, cache=ArtifactCache(), progress=remember)
-    return {"folder": str(variant.folder), "from_cache": not told}
+    return {"folder": str(variant.folder), "from_cache": not set(told) - {WAITING}}
 
 
 def examples_of(prepared: Prepared) -> Examples:

@@ -79,7 +79,7 @@ def optimize(
         examples: real inputs on which every step is verified, and calibration data.
         cache: where variants are kept; default: the user's cache folder.
         task: what the model is for; default: told from the model's config or from its inputs.
-        progress: is told of every step that is really done; of nothing where the cache had it all.
+        progress: is told of every step that is really done; of none where the cache had it all; and of a wait for another process.
 
     Raises:
         ConfigError: the recipe's steps cannot follow each other, do not fit the backend, or lack calibration data.

@@ -15,6 +15,8 @@ from .files import appearing, holding, remove_partial, sha256_of_file, write_tex
 from .variant import MANIFEST, Variant
 
 Tell = Callable[[str], None]
+WAITING = "waiting for another process that builds the same variant"
+"""What is told while another holds the lock; who hears of nothing else had it from the cache."""
 _KEY = re.compile(r"[0-9a-f]{32}")
 _SEAL = "seal"
 
@@ -45,7 +47,7 @@ class ArtifactCache:
             lock.acquire(timeout=0)
         except Timeout:
             if tell is not None:
-                tell("waiting for another process that builds the same variant")
+                tell(WAITING)
             lock.acquire()
         try:
             yield

@@ -1,7 +1,7 @@
 """A prepared workload: everything that is weighed, as plain arrays in a folder.
 
 A child process prepares it (tokenizes, decodes, trains a built-in model on first use); the parent and the workers only
-read arrays, so that the parent holds no model and no worker tokenizes.
+read arrays, so that the parent holds no model and no worker tokenizes, but for the time from end to end.
 
     prepared.json
     evaluation/<length>/<input>.npy   first axis: examples; <length> is the sequence or prompt length, 0 where there is none;
@@ -13,6 +13,7 @@ read arrays, so that the parent holds no model and no worker tokenizes.
     scoring/0/<input>.npy             generators: the windows on which perplexity is computed, and which tokens are scored
     scoring/bytes.npy                 generators: UTF-8 bytes of the scored text of each window
     generation/...                    generators: the prompts that are answered in full, and their tokenizer (prompts.py)
+    raw/...                           classifiers timed from end to end: rows as they are brought (raw_inputs.py)
 """
 
 import json

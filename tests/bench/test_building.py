@@ -1,12 +1,16 @@
 """What a build is given to look at."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from weighbridge.bench.building import build, calibration_rows
+from filelock import FileLock
+from weighbridge.bench.building import build, build_in_child, calibration_rows
 from weighbridge.bench.config import VariantConfig
+from weighbridge.bench.workloads.base import Prepared
+from weighbridge.optimize.cache import WAITING
 
 
 @pytest.mark.parametrize(
@@ -37,3 +41,29 @@ def test_a_variant_that_cannot_run_on_the_device_is_unavailable(monkeypatch: pyt
     cuda_availability.torch_on_cuda.cache_clear()
     assert (built.status, built.folder) == ("unavailable", None)
     assert "the installed torch was built without CUDA. To make it available: " in built.reason
+
+
+def test_who_waited_for_another_process_had_it_from_the_cache(
+    tmp_path: Path, fake_workload: Prepared, write_behaviour: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first build is one; the second waits for a lock, says so, and finds the variant, which it has not built."""
+    monkeypatch.setenv("WEIGHBRIDGE_CACHE", str(tmp_path / "cache"))
+    arguments = {
+        "prepared": str(fake_workload.folder),
+        "batch_sizes": [1],
+        "artifact": str(write_behaviour(tmp_path / "a.fake.json")),
+        "backend": "fake",
+        "precision": None,
+    }
+    first = build_in_child(arguments, lambda _: None)
+    lock = FileLock(tmp_path / "cache" / "artifacts" / f"{Path(first['folder']).name}.lock")
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        lock.release()
+
+    lock.acquire()
+    assert build_in_child(arguments, tell) == {"folder": first["folder"], "from_cache": True}
+    assert told == [WAITING]
+    assert not first["from_cache"]
