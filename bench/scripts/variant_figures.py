@@ -20,11 +20,11 @@ import pandas
 from onnxruntime.quantization import quantize_dynamic
 from weighbridge.bench.cli.console import ConsoleReporter
 from weighbridge.bench.config import Config, parse_config
-from weighbridge.bench.derive import read_facts
-from weighbridge.bench.evidence_of_run import speed_evidence
+from weighbridge.bench.evidence_of_run import speed_piece
 from weighbridge.bench.results import Results
 from weighbridge.bench.running import Options, run
 from weighbridge.bench.samples import read_replicates
+from weighbridge.bench.speed import statistics
 from weighbridge.bench.workloads.builtin_docstrings_minilm import WEIGHTS_SHA256, pretrained_folder
 from weighbridge.bench.workloads.trained import trained
 from weighbridge.optimize.build import optimize
@@ -142,14 +142,16 @@ def print_table(results: Results, others: Sequence[str]) -> None:
 
 def speeds_over(results: Results, variant: str, baseline: str) -> list[tuple[str, str]]:
     """How many times as fast a variant is at each shape, with its interval, from the samples of the run."""
-    facts = read_facts(results.folder)
-    pieces = speed_evidence(read_replicates(results.folder), baseline, facts.kind)
+    replicates = read_replicates(results.folder)
+    shapes = {shape for each in replicates for _, shape in each.timed}
     found = []
-    for piece in pieces:
-        if piece.variant != variant or piece.metric != "latency_p50":
+    for statistic in statistics(shapes, "classifier", {}):
+        if statistic.metric.name != "latency_p50":
             continue
-        ratio = piece.interval("ratio", ALPHA, ALPHA)
-        if ratio is not None:
+        planned = len(replicates)
+        piece = speed_piece(statistic, replicates, variant, baseline, planned=planned, twin_of=results.baseline.name)
+        ratio = piece.interval("ratio", ALPHA, ALPHA) if piece is not None else None
+        if piece is not None and ratio is not None and variant != baseline:
             shape = "x".join(
                 str(piece.conditions[name]) for name in ("batch_size", "sequence_length") if name in piece.conditions
             )

@@ -33,6 +33,7 @@ def test_damaged_run_folders_are_judged_and_rendered_or_refused(fuzz: ModuleType
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_thousands_of_damaged_files(fuzz: ModuleType) -> None:
     """Three thousand cases over every kind of file, checkpoints among them."""
     numbers = fuzz.shares(3000, list(fuzz.TARGETS))
