@@ -50,7 +50,8 @@ def _time(config: Config, usable: int) -> Iterator[str]:
     measure = config.measure
     fixed = usable * (_BUILD_SECONDS + _CHECK_SECONDS) + LOOKS[0] * (usable + 1) * _START_SECONDS
     loads = len(measure.concurrency) + len(measure.rates)
-    shapes = len(measure.batch_sizes) * max(1, len(measure.sequence_lengths)) * loads
+    extents = len(measure.batch_sizes) * max(1, len(measure.sequence_lengths))
+    shapes = extents * loads + (extents if measure.end_to_end and 1 in measure.concurrency else 0)
     yield (
         f"{usable} variants and the baseline's twin at up to {shapes} shapes, {measure.threads} thread(s) each: at most "
         f"{measure.max_seconds:g} s of sampling in {LOOKS[0]} to {LOOKS[-1]} replicates, and about {fixed} s for building "
@@ -72,7 +73,8 @@ def never_measured(rule: Rule, config: Config, kind: ModelKind) -> str:
     """Why nothing that the config measures would decide a rule, as a sentence; empty where something may."""
     if METRICS[rule.metric].of not in (None, kind):
         return f"It cannot be decided: {needs_of(rule.metric)}."
-    if rule.metric == "sustained_rate" and not config.measure.latency_limit:
+    nobody_alone = METRICS[rule.metric].raw and 1 not in config.measure.concurrency
+    if nobody_alone or (rule.metric == "sustained_rate" and not config.measure.latency_limit):
         return f"It cannot be decided: {needs_of(rule.metric)}."
     for name, measured in _measured(config.measure).items():
         wanted = rule.conditions.get(name)

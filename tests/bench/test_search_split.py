@@ -42,11 +42,14 @@ def test_a_seed_gives_one_division(fake_workload: Prepared, parts: Parts, tmp_pa
 
 
 def test_a_part_keeps_what_belongs_to_its_rows(tmp_path: Path, write_behaviour: type) -> None:
-    """Slices go with their rows, calibration data is the whole workload's, and the judging part tells what was searched."""
+    """Slices go with their rows, calibration data and raw inputs are the whole workload's, and the judging part tells of the search."""
     path = write_behaviour(tmp_path / "m.fake.json")
     config = WorkloadConfig(name="w", task="tabular-classification", model=str(path), columns={"slices": ("parity",)})
     prepared = prepare_fake(config, path, tmp_path / "prepared")
+    (prepared.folder / "raw").mkdir()
+    (prepared.folder / "raw" / "texts.json").write_text("[]", encoding="utf-8")
     judging = split(prepared, tmp_path, seed=0).judging
+    assert (judging.folder / "raw" / "texts.json").is_file()
     expected = ["odd" if number % 2 else "even" for number in numbers(judging)]
     assert list(judging.slices()["parity"]) == expected
     assert Prepared.read(judging.folder) == judging
