@@ -113,7 +113,7 @@ class AskedOnce:
     """
 
     def __init__(self, module: Any) -> None:
-        self._module = module
+        self.module = module
         self._scores: dict[bytes, Any] = {}
 
     def __call__(self, **inputs: Any) -> Any:
@@ -124,7 +124,7 @@ class AskedOnce:
         new = {key: place for place, key in enumerate(keys) if key not in self._scores}
         if new:
             places = list(new.values())
-            scores = scores_of(self._module(**{name: tensor[places] for name, tensor in inputs.items()}))
+            scores = scores_of(self.module(**{name: tensor[places] for name, tensor in inputs.items()}))
             self._scores.update(zip(new, scores, strict=True))
         return torch.stack([self._scores[key] for key in keys])
 
