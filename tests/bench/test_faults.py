@@ -215,4 +215,4 @@ def test_many_variants_and_little_memory(
         if each.metric == "latency_p50"
     }
     expected = {(f"v{number}", size): number / candidates for number in range(1, candidates + 1) for size in shapes}
-    assert found == pytest.approx(expected)
+    assert found == pytest.approx(expected, rel=2e-5)  # the clock counts whole nanoseconds, of calls of some 17,000
