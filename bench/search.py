@@ -1,9 +1,10 @@
-"""Search for the lightest variant that keeps its accuracy: sensitivity of each layer, rollback, and a run that judges the choice.
+"""Search for the lightest variant that keeps its quality: sensitivity of each layer, rollback, and a run that judges the choice.
 
 All choices rest on one half of the evaluation data (search_split.py); the run at the end weighs and judges what was chosen on the
 other half, by the ordinary road, in the same folder.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -18,22 +19,23 @@ from ..optimize.plain_data import checked, parse_json
 from .building import build
 from .checks import check
 from .config import Config, VariantConfig, parse_config
-from .predictions import ClassPredictions
+from .predictions import ClassPredictions, WindowScores
 from .reporter import Reporter, Silent
 from .results import RESULTS, Results
 from .resuming import forget, hashes_of, is_begun, need_same_material, plain
 from .running import Options, complete, new_run_folder, prepared_workload, run_prepared, shapes_of
+from .search_answers import reference_of
 from .search_choice import Found, explore, finalists, front, sensitivity_of
-from .search_config import Wanted, final_config, searched_variant
+from .search_config import Wanted, final_config, metric_of, searched_variant
 from .search_findings import FOLDER, Bounded, FrontRow, Phase, Search, write_search
-from .search_outcome import Budget, Outcome, Record, Reference, typical
+from .search_outcome import Budget, Outcome, Record, typical
 from .search_split import Parts, expected_sentence, split
 from .search_trials import Setting, Trials
 from .workloads.base import Prepared
 
 _ASKED = "search.json"
 _FINALISTS = 3
-"""So many more of the front are weighed beside the baseline, the whole INT8 variant and the chosen one: each takes its share of the
+"""So many more of the front are weighed beside the baseline, the whole quantized variant and the chosen one: each takes its share of the
 run's error rate."""
 _LONGEST_STEM = 60
 
@@ -44,8 +46,8 @@ def search(
     """Search the layers of one variant of a config, then weigh and judge what was chosen; `Results.search` tells of it.
 
     Raises:
-        ConfigError, InputError, NotAvailableYetError: there is nothing that could be searched; nothing was written.
-        BuildError: the baseline, the whole INT8 variant or its float model cannot be built or answers nothing.
+        ConfigError, InputError: there is nothing that could be searched; nothing was written.
+        BuildError: the baseline, the whole quantized variant or its float model cannot be built or answers nothing.
     """
     wanted, options = wanted or Wanted(), options or Options()
     config = complete(config, options)
@@ -73,7 +75,7 @@ def resume(
 
 
 def most_weighed() -> int:
-    """At most so many variants are weighed at the end: the baseline, the whole INT8 one, the chosen one, and more of the front."""
+    """At most so many variants are weighed at the end: the baseline, the whole quantized one, the chosen one, and more of the front."""
     return 3 + _FINALISTS
 
 
@@ -85,15 +87,16 @@ def _search(
         parts = split(prepared, prepared.folder.parent, config.workload.seed)
         if hashes is not None:
             need_same_material(prepared, hashes, "search")
-        alpha = config.measure.error_rate / (_FINALISTS + 2)
-        reporter.tell(expected_sentence(parts.judging.examples, alpha))
+        if prepared.kind == "classifier":
+            alpha = config.measure.error_rate / (_FINALISTS + 2)
+            reporter.tell(expected_sentence(parts.judging.examples, alpha))
         _write_asked(folder, config, wanted, options, prepared)
         explored = _explored(config, wanted, parts, options, reporter)
         findings = explored.findings()
         reporter.tell(findings.sentences[0])
         write_search(findings, folder)
         kept = {name: each.kept for name, each in explored.weighed.items()}
-        final = final_config(config, wanted.max_drop, explored.setting.searched, kept, explored.chosen)
+        final = final_config(config, prepared.kind, wanted.max_drop, explored.setting.searched, kept, explored.chosen)
         if not is_begun(folder, final):
             forget(folder)  # a judging run of what an earlier part of the search had chosen
         return run_prepared(final, parts.judging, replace(options, out=folder), reporter)
@@ -113,9 +116,9 @@ def _explored(config: Config, wanted: Wanted, parts: Parts, options: Options, re
         max_seconds=wanted.max_seconds,
     )
     with Trials(setting, reporter) as trials:
-        made = _Made(trials, answers)
+        made = _Made(trials, answers, parts.choosing)
         layers = _layers(trials)
-        budget = Budget(wanted.max_drop, parts.choosing.examples)
+        budget = Budget(wanted.max_drop, parts.choosing.examples, metric_of(parts.choosing.kind))
         found = explore(layers, made.whole, made.measure, budget, _floor(made.control))
     return _Explored(setting, budget, layers, made, found, trials.seconds)
 
@@ -138,7 +141,7 @@ class _Explored:
 
     @cached_property
     def weighed(self) -> dict[str, Outcome]:
-        """By name, the trials to be weighed: whole INT8, the chosen one, and more of the front."""
+        """By name, the trials to be weighed: the whole quantized one, the chosen one, and more of the front."""
         taken = (self.made.whole, self.found.best)
         return dict(_named(self.setting.searched, [*taken, *finalists([*self.front, *taken], taken, _FINALISTS)]))
 
@@ -166,17 +169,19 @@ class _Explored:
             ledger=tuple(step.row(number) for number, step in enumerate(self.found.steps, 1)),
             front=tuple(_front_row(each, names.get(each.number, "")) for each in self.front),
             trials=tuple(each.row() for _, each in sorted(self.made.outcomes.items())),
+            metric=self.budget.metric,
         )
 
 
 class _Made:
-    """The trials made so far as outcomes: the whole INT8 variant and its float model first, then whatever is asked for."""
+    """The trials made so far as outcomes: the whole quantized variant and its float model first, then whatever is asked for."""
 
-    def __init__(self, trials: Trials, baseline: ClassPredictions) -> None:
+    def __init__(self, trials: Trials, baseline: ClassPredictions | WindowScores, part: Prepared) -> None:
         self._trials = trials
         records = [self._needed("whole"), self._needed("float")]
         whole, dense = records
-        self._reference = Reference(baseline.labels, baseline.correct, trials.scores(dense), whole.whole_ms)
+        self._reference = reference_of(baseline, part, trials.place(dense))
+        self._whole_ms = whole.whole_ms
         self.outcomes: dict[int, Outcome] = {}
         for record in records:
             self._add(record)
@@ -191,8 +196,9 @@ class _Made:
 
     def _add(self, record: Record) -> Outcome:
         if record.number not in self.outcomes:
-            scores = None if record.reason else self._trials.scores(record)
-            self.outcomes[record.number] = self._reference.outcome(record, scores)
+            reference = self._reference
+            answers = reference.none() if record.reason else reference.answers(self._trials.place(record))
+            self.outcomes[record.number] = Outcome.of(record, answers, self._whole_ms)
         return self.outcomes[record.number]
 
     def _needed(self, phase: Phase) -> Record:
@@ -204,7 +210,9 @@ class _Made:
         return record
 
 
-def _baseline_answers(config: Config, part: Prepared, options: Options, reporter: Reporter) -> ClassPredictions:
+def _baseline_answers(
+    config: Config, part: Prepared, options: Options, reporter: Reporter
+) -> ClassPredictions | WindowScores:
     """What the baseline answers on the choosing part.
 
     Raises:
@@ -216,7 +224,7 @@ def _baseline_answers(config: Config, part: Prepared, options: Options, reporter
         if made.status == "ok":
             shapes = shapes_of(config, part)[:1]
             checked = check(made, part, shapes, threads=config.measure.threads, provider=_provider(config))
-            if isinstance(checked.answers, ClassPredictions):
+            if checked.answers is not None:
                 return checked.answers
             failure = checked.failure
     raise BuildError(f"the baseline {config.baseline.name}, which the search compares with, failed: {failure}")
@@ -227,7 +235,7 @@ def _provider(config: Config) -> str | None:
 
 
 def _layers(trials: Trials) -> tuple[str, ...]:
-    """The layers that the whole INT8 variant holds in INT8, in graph order, as its manifest names them."""
+    """The layers that the whole quantized variant holds in integers, in graph order, as its manifest names them."""
     steps = trials.whole().variant.manifest.steps
     return tuple(steps[-1].details.get("layers_quantized", ())) if steps else ()
 
@@ -255,13 +263,9 @@ def _sentences(explored: _Explored) -> Iterator[str]:
     """What came of the search, in words."""
     found, budget, layers = explored.found, explored.budget, explored.layers
     best, drop = found.best, 100 * budget.max_drop
-    loss = best.difference
-    kept = f"{len(best.kept)} of {len(layers)} layers in float" if best.kept else f"all {len(layers)} layers in INT8"
+    kept = f"{len(best.kept)} of {len(layers)} layers in float" if best.kept else f"all {len(layers)} layers quantized"
     answer = "keeps the budget" if found.met else "comes nearest to the budget, which none kept,"
-    yield (
-        f"{explored.chosen} ({kept}) {answer} of {drop:g} points on {best.examples:,} choosing examples: accuracy {100 * loss.value:+.2f} "
-        f"[{100 * loss.low:+.2f}, {100 * loss.high:+.2f}] points against the baseline."
-    )
+    yield f"{explored.chosen} ({kept}) {answer} of {_loss_in_words(best, budget)} against the baseline."
     if not budget.provable:
         yield (
             f"{budget.examples:,} choosing examples cannot show a loss below {drop:g} points even where no answer changes, so that "
@@ -273,6 +277,16 @@ def _sentences(explored: _Explored) -> Iterator[str]:
             f"The time budget ended before the search did ({tried} of {len(layers)} layers were tried alone): "
             "a search with more --max-seconds takes the builds of this one from the cache."
         )
+
+
+def _loss_in_words(best: Outcome, budget: Budget) -> str:
+    """The budget, and what a trial lost of it: accuracy in points, or perplexity added in percent."""
+    found, drop = best.difference, 100 * budget.max_drop
+    if budget.metric == "accuracy":
+        value, low, high = (100 * each for each in (found.value, found.low, found.high))
+        return f"{drop:g} points on {best.examples:,} choosing examples: accuracy {value:+.2f} [{low:+.2f}, {high:+.2f}] points"
+    value, low, high = (100 * math.expm1(-each) for each in (found.value, found.high, found.low))
+    return f"{drop:g} % on {best.examples:,} choosing windows of text: perplexity {value:+.2f} % [{low:+.2f} %, {high:+.2f} %]"
 
 
 def _write_asked(folder: Path, config: Config, wanted: Wanted, options: Options, prepared: Prepared) -> None:

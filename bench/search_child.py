@@ -1,4 +1,4 @@
-"""The child's side of a search's trial: score a variant, and time it in turn with the whole INT8 one in the same process."""
+"""The child's side of a search's trial: score a variant, and time it in turn with the whole quantized one in the same process."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from .checks import SCORING_BATCH, call_length
 from .metrics import Conditions
 from .plan import visit_calls
 from .samples import key_of
+from .search_answers import CLASSES_FILE, WINDOWS_FILE, keep_divergences
 from .workloads.base import Prepared
 
 if TYPE_CHECKING:
@@ -29,12 +30,13 @@ def try_variant(
     timed: str,
     conditions: Conditions,
     seed: int,
+    float_trial: str | None,
     out: str,
 ) -> dict[str, Any]:
-    """Score one part with a variant, then time calls of it and of the whole INT8 variant, which is open and warm, in turn.
+    """Score one part with a variant, then time calls of it and of the whole quantized one, which is open and warm, in turn.
 
     Args:
-        whole: holds the whole INT8 variant, with the inputs of `conditions` loaded.
+        whole: holds the whole quantized variant, with the inputs of `conditions` loaded.
         other: holds nothing yet.
         variant: folder of the artifact.
         threads: compute threads of a call.
@@ -43,19 +45,30 @@ def try_variant(
         timed: folder of the part whose rows calls are timed with.
         conditions: the shape at which they are.
         seed: of the order of visits.
-        out: file for the scores, shape (examples, classes).
+        float_trial: folder of the float model's trial, from whose next tokens divergences are kept; None where it is to come.
+        out: folder for its answers (search_answers.py).
 
     Returns:
         `log_ratios`: of each round, the log of the variant's median call over the whole one's; `whole_ms`: the latter's median.
     """
     key, part = key_of(conditions), Prepared.read(Path(scored))
     other.open(variant, threads, provider)
-    other.predict(scored, max(part.lengths), part.fixed_batch or SCORING_BATCH, out)
+    _score(other, part, Path(out), None if float_trial is None else Path(float_trial))
     other.shape(key, timed, dict(conditions))
     call_ms = call_length(other.warm(key)["calls"])
     medians = np.array(_rounds((whole, other), key, call_ms, seed))
     other.opened.close()
     return {"log_ratios": np.log(medians[:, 1] / medians[:, 0]).tolist(), "whole_ms": float(np.median(medians[:, 0]))}
+
+
+def _score(other: "Weigher", part: Prepared, out: Path, float_trial: Path | None) -> None:
+    if part.kind == "classifier":
+        size = part.fixed_batch or SCORING_BATCH
+        other.predict(str(part.folder), max(part.lengths), size, str(out / CLASSES_FILE))
+        return
+    other.score_windows(str(part.folder), str(out / WINDOWS_FILE))
+    if float_trial is not None:
+        keep_divergences(out, float_trial)
 
 
 def _rounds(weighers: tuple["Weigher", ...], key: str, call_ms: float, seed: int) -> list[list[float]]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .search_answers import returned_kl
 from .search_findings import Decision, LedgerRow, Phase, Sensitivity
-from .search_outcome import Budget, Outcome, cost, returned_accuracy, returned_kl
+from .search_outcome import Budget, Outcome, cost
 
 LEAST_FLOOR = 0.005
 """Two equal instances differ by up to this share of a call's time: a cost below it counts as this."""
@@ -36,10 +37,10 @@ class Step:
             trial=self.after.number,
             decision=self.decision,
             cost=cost(with_layer, without),
-            returned=returned_accuracy(with_layer, without),
+            returned=with_layer.answers.over(without.answers),
             ms=self.after.ms,
             difference=self.after.difference,
-            kl=float(self.after.kl.mean()),
+            kl=self.after.kl,
         )
 
 
@@ -64,7 +65,7 @@ def explore(layers: Sequence[str], whole: Outcome, measure: Measure, budget: Bud
         layers: what is in INT8, in graph order.
         whole: the trial with none of them in float.
         measure: makes a trial.
-        budget: how much accuracy may be lost.
+        budget: how much quality may be lost.
         floor: the share of a call's time below which costs cannot be told apart.
     """
     alone = list(_until_ended(measure((layer,), "sensitivity") for layer in layers))
@@ -89,7 +90,7 @@ def ranked(alone: Sequence[Outcome], whole: Outcome, floor: float) -> list[str]:
     least = max(floor, LEAST_FLOOR) * whole.whole_ms
 
     def worth(outcome: Outcome) -> float:
-        return returned_kl(outcome, whole).value / max(cost(outcome, whole).value, least)
+        return returned_kl(outcome.answers, whole.answers).value / max(cost(outcome, whole).value, least)
 
     return [each.kept[0] for each in sorted((each for each in alone if each.ok), key=worth, reverse=True)]
 
@@ -101,8 +102,8 @@ def sensitivity_of(outcome: Outcome, whole: Outcome) -> Sensitivity:
     return Sensitivity(
         layer=outcome.kept[0],
         trial=outcome.number,
-        accuracy=returned_accuracy(outcome, whole),
-        kl=returned_kl(outcome, whole),
+        accuracy=outcome.answers.over(whole.answers),
+        kl=returned_kl(outcome.answers, whole.answers),
         cost=cost(outcome, whole),
     )
 
@@ -149,7 +150,7 @@ def _accurate_then_fast(outcome: Outcome) -> tuple[float, float]:
 
 
 def front(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The trials that none beats in both speed and accuracy beyond both intervals, the fastest first."""
+    """The trials that none beats in both speed and quality beyond both intervals, the fastest first."""
     usable = [each for each in outcomes if each.ok]
     bounds = [(each.ms, each.difference) for each in usable]
 
@@ -167,7 +168,7 @@ def finalists(members: Sequence[Outcome], taken: Sequence[Outcome], most: int) -
     """
     nearer: list[Outcome] = []
     for each in sorted(members, key=lambda each: each.ms.value):
-        if not nearer or each.kl.mean() < nearer[-1].kl.mean():
+        if not nearer or each.kl < nearer[-1].kl:
             nearer.append(each)
     numbers = {each.number for each in taken}
     left = [each for each in nearer if each.phase != "float" and each.number not in numbers]

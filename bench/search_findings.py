@@ -13,6 +13,8 @@ FOLDER = "search"
 _FINDINGS = "findings.json"
 
 Phase = Literal["whole", "float", "sensitivity", "rollback", "removal"]
+Metric = Literal["accuracy", "perplexity"]
+"""What a search looks at: of a classifier, of a generator."""
 Decision = Literal["left in float", "put back", "needed", "not built"]
 
 
@@ -29,8 +31,10 @@ class Bounded:
 class TrialRow:
     """One trial: which layers stayed in float, and what that gave on `examples` of the choosing part.
 
-    `difference` is its accuracy less the baseline's on the same examples, `kl` the mean Kullback-Leibler divergence of its class
-    probabilities from the float model's in nats, `ms` the length of a call. They are None where it failed, and `reason` says why.
+    `difference` is its quality less the baseline's on the same examples, `kl` the mean Kullback-Leibler divergence of its class
+    probabilities (next tokens) from the float model's in nats, `ms` the length of a call (a request). They are None where it
+    failed, and `reason` says why. Quality is `accuracy`; of a generator the log of the likelihood of a token, so that a
+    difference is minus the log of the ratio of perplexities. So it is in every row here.
     """
 
     number: int
@@ -40,6 +44,7 @@ class TrialRow:
     seconds: float
     reason: str = ""
     accuracy: float | None = None
+    perplexity: float | None = None
     difference: Bounded | None = None
     kl: float | None = None
     ms: Bounded | None = None
@@ -47,9 +52,10 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One layer returned to float out of whole INT8: what that gives back, and what it costs.
+    """One layer returned to float out of the whole quantized variant: what that gives back, and what it costs.
 
-    `accuracy` and `kl` are what it gives back (KL: how much nearer to the float model), `cost` the milliseconds a call that it adds.
+    `accuracy` (the quality) and `kl` are what it gives back (KL: how much nearer to the float model), `cost` the milliseconds a
+    call that it adds.
     """
 
     layer: str
@@ -64,7 +70,7 @@ class Sensitivity:
 class LedgerRow:
     """One step of the rollback: the layer, what its return to float cost and gave against the step before, the decision.
 
-    `ms` and `difference` (accuracy less the baseline's) are those of the whole variant as it was tried.
+    `ms` and `difference` (quality less the baseline's) are those of the whole variant as it was tried.
     """
 
     step: int
@@ -81,7 +87,7 @@ class LedgerRow:
 
 @dataclass(frozen=True)
 class FrontRow:
-    """A trial that no other beats in both speed and accuracy beyond both intervals; `variant` is its name where it was weighed."""
+    """A trial that no other beats in both speed and quality beyond both intervals; `variant` is its name where it was weighed."""
 
     trial: int
     variant: str
@@ -95,7 +101,8 @@ class FrontRow:
 class Search:
     """A whole search. `met` tells of the choosing part alone; the verdict on the judging part is the run's.
 
-    `control` is the ratio of two copies of the whole INT8 variant: finer differences of speed cannot be told here.
+    `control` is the ratio of two copies of the whole quantized variant: finer differences of speed cannot be told here.
+    `max_drop` is accuracy that may be lost, or perplexity that may be added as a share of the baseline's, by `metric`.
     """
 
     searched: str
@@ -112,6 +119,7 @@ class Search:
     ledger: tuple[LedgerRow, ...]
     front: tuple[FrontRow, ...]
     trials: tuple[TrialRow, ...]
+    metric: Metric = "accuracy"
 
 
 def write_search(search: Search, run_folder: Path) -> None:

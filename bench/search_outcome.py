@@ -1,26 +1,22 @@
 """What a trial of a search gave, example by example and round by round, and how two trials compare."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .evidence import PairedAccuracy
-from .predictions import predicted_classes
-from .quality import probabilities
-from .search_findings import Bounded, Phase, TrialRow
-from .stats import quantile_interval, t_bounds, tango_bounds
+from .search_answers import Answers, ClassAnswers
+from .search_findings import Bounded, Metric, Phase, TrialRow
+from .stats import quantile_interval
 
-_TAIL = 0.025
-_BUDGET_ERROR = 0.05
-"""One-sided error of the bound that the accuracy budget is held to on the choosing part; the judging part decides later."""
-_LEAST_PROBABILITY = 1e-9
+_COVERAGE = 0.95
 
 
 @dataclass(frozen=True)
 class Record:
-    """One trial, raw: a line of the journal. `reason` says why it failed; only then is there no file of scores."""
+    """One trial, raw: a line of the journal. `reason` says why it failed; only then is there no file of answers."""
 
     number: int
     phase: Phase
@@ -47,12 +43,10 @@ class Outcome:
         phase: what it was tried for.
         kept: the layers left in float.
         seconds: what it took, its build included.
-        reason: why it failed; empty where it did not, and only then do the arrays hold anything.
-        right: whether each answer is the label, shape (examples,).
-        baseline_right: the same of the baseline.
-        kl: Kullback-Leibler divergence of each answer from the float model's, in nats, shape (examples,).
-        log_ratios: log of its time over that of the whole INT8 variant, shape (rounds,); zeros of that one itself.
-        whole_ms: milliseconds of a call of the whole INT8 variant: the same in all trials of a search.
+        reason: why it failed; empty where it did not, and only then do answers and rounds hold anything.
+        answers: what it answered.
+        log_ratios: log of its time over that of the whole quantized variant, shape (rounds,); zeros of that one itself.
+        whole_ms: milliseconds of a call of the whole quantized variant: the same in all trials of a search.
     """
 
     number: int
@@ -60,11 +54,24 @@ class Outcome:
     kept: tuple[str, ...]
     seconds: float
     reason: str
-    right: NDArray[np.bool_]
-    baseline_right: NDArray[np.bool_]
-    kl: NDArray[np.float64]
+    answers: Answers
     log_ratios: NDArray[np.float64]
     whole_ms: float
+
+    @staticmethod
+    def of(record: Record, answers: Answers, whole_ms: float) -> "Outcome":
+        """What a trial gave."""
+        logs = np.array(record.log_ratios)
+        return Outcome(
+            number=record.number,
+            phase=record.phase,
+            kept=record.kept,
+            seconds=record.seconds,
+            reason=record.reason,
+            answers=answers,
+            log_ratios=np.zeros_like(logs) if record.phase == "whole" else logs,
+            whole_ms=whole_ms,
+        )
 
     @property
     def ok(self) -> bool:
@@ -74,12 +81,17 @@ class Outcome:
     @property
     def examples(self) -> int:
         """How many examples it answered."""
-        return len(self.right)
+        return self.answers.examples
 
     @property
     def difference(self) -> Bounded:
-        """Its accuracy less the baseline's, by Tango's score interval."""
-        return _paired(self.baseline_right, self.right)
+        """Its quality less the baseline's: more is better."""
+        return self.answers.difference
+
+    @property
+    def kl(self) -> float:
+        """How far its answers are from the float model's: the mean Kullback-Leibler divergence in nats."""
+        return float(self.answers.kl.mean())
 
     @property
     def ms(self) -> Bounded:
@@ -96,66 +108,9 @@ class Outcome:
         told = TrialRow(self.number, self.phase, self.kept, self.examples, self.seconds, self.reason)
         if not self.ok:
             return told
-        accuracy, kl = float(self.right.mean()), float(self.kl.mean())
-        return replace(told, accuracy=accuracy, difference=self.difference, kl=kl, ms=self.ms)
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """What every trial is compared with, on the choosing part.
-
-    Attributes:
-        labels: the right classes, shape (examples,).
-        baseline_right: whether the baseline's answers are, shape (examples,).
-        float_scores: those of the float model, shape (examples, classes).
-        whole_ms: milliseconds of a call of the whole INT8 variant.
-    """
-
-    labels: NDArray[np.int64]
-    baseline_right: NDArray[np.bool_]
-    float_scores: NDArray[np.float32]
-    whole_ms: float
-
-    def outcome(self, record: Record, scores: NDArray[np.float32] | None) -> Outcome:
-        """What a trial gave; `scores` is None where it failed."""
-        count = 0 if scores is None else len(scores)
-        right, kl = np.zeros(0, np.bool_), np.zeros(0)
-        if scores is not None:
-            right = predicted_classes(scores) == self.labels[:count]
-            kl = divergence(self.float_scores[:count], scores)
-        is_whole = record.phase == "whole"
-        return Outcome(
-            number=record.number,
-            phase=record.phase,
-            kept=record.kept,
-            seconds=record.seconds,
-            reason=record.reason,
-            right=right,
-            baseline_right=self.baseline_right[:count],
-            kl=kl,
-            log_ratios=np.zeros(len(record.log_ratios)) if is_whole else np.array(record.log_ratios),
-            whole_ms=self.whole_ms,
-        )
-
-
-def divergence(reference: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """KL(reference || scores) of the class probabilities of each example, in nats; probabilities are kept 1e-9 from 0."""
-    ours, theirs = (np.maximum(probabilities(each), _LEAST_PROBABILITY) for each in (scores, reference))
-    found: NDArray[np.float64] = (theirs * (np.log(theirs) - np.log(ours))).sum(axis=1)
-    return found
-
-
-def returned_accuracy(after: Outcome, before: Outcome) -> Bounded:
-    """Accuracy of one trial less that of another, on the examples that both answered."""
-    shared = min(after.examples, before.examples)
-    return _paired(before.right[:shared], after.right[:shared])
-
-
-def returned_kl(after: Outcome, before: Outcome) -> Bounded:
-    """How much nearer to the float model a trial is than another, in nats, on the examples that both answered."""
-    shared = min(after.examples, before.examples)
-    gained = before.kl[:shared] - after.kl[:shared]
-    return Bounded(float(gained.mean()), *t_bounds(gained, _TAIL, _TAIL))
+        quality = self.answers.quality
+        told = replace(told, accuracy=quality.get("accuracy"), perplexity=quality.get("perplexity"))
+        return replace(told, difference=self.difference, kl=self.kl, ms=self.ms)
 
 
 def cost(after: Outcome, before: Outcome) -> Bounded:
@@ -173,35 +128,37 @@ def cost(after: Outcome, before: Outcome) -> Bounded:
 
 def typical(log_ratios: NDArray[np.float64]) -> Bounded:
     """The median of the rounds, shape (rounds,), between the order statistics that hold it at 95 %; that takes six rounds."""
-    return Bounded(float(np.median(log_ratios)), *quantile_interval(log_ratios, 0.5, 1 - 2 * _TAIL))
-
-
-def _paired(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Bounded:
-    found = PairedAccuracy("", "accuracy", {}, before, after).interval("difference", _TAIL, _TAIL)
-    return Bounded(found.value, found.low, found.high) if found else Bounded(0.0, -1.0, 1.0)
+    return Bounded(float(np.median(log_ratios)), *quantile_interval(log_ratios, 0.5, _COVERAGE))
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much accuracy may be lost against the baseline, as a fraction, judged on so many choosing examples."""
+    """How much quality may be lost against the baseline, judged on so many choosing examples.
+
+    Attributes:
+        max_drop: accuracy, as a fraction; of a generator, perplexity that may be added, as a share of the baseline's.
+        examples: of the choosing part.
+        metric: which of the two it is.
+    """
 
     max_drop: float
     examples: int
+    metric: Metric = "accuracy"
+
+    @property
+    def least(self) -> float:
+        """The least difference from the baseline that keeps it (search_answers.py)."""
+        return -self.max_drop if self.metric == "accuracy" else -math.log1p(self.max_drop)
 
     @property
     def provable(self) -> bool:
         """Whether so many examples can show it at all: a candidate that answers as the baseline does would meet it."""
-        return self.lower_bound(0, 0) >= -self.max_drop
+        same = np.ones(self.examples, np.bool_)
+        return self.metric == "perplexity" or ClassAnswers(same, same, np.zeros(0)).least_difference >= self.least
 
     def met(self, outcome: Outcome) -> bool:
         """Whether a trial keeps the budget: by its lower bound where that can be, else by its bare estimate."""
         if not outcome.ok:
             return False
-        gained = int((outcome.right & ~outcome.baseline_right).sum())
-        lost = int((outcome.baseline_right & ~outcome.right).sum())
-        found = self.lower_bound(gained, lost) if self.provable else (gained - lost) / self.examples
-        return found >= -self.max_drop
-
-    def lower_bound(self, gained: int, lost: int) -> float:
-        """Tango's lower bound of the difference of accuracies, with a one-sided error of 5 %."""
-        return tango_bounds(gained, lost, self.examples, _BUDGET_ERROR, _BUDGET_ERROR)[0]
+        answers = outcome.answers
+        return (answers.least_difference if self.provable else answers.difference.value) >= self.least

@@ -1,4 +1,7 @@
-"""The evaluation data of a search in two: a part to choose on, and a part that only the final run sees."""
+"""The evaluation data of a search in two: a part to choose on, and a part that only the final run sees.
+
+Of a generator the windows of text are divided; prompts, on which nothing is chosen, are the same in both parts.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,37 +10,46 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..optimize.errors import ConfigError, InputError, NotAvailableYetError
+from ..optimize.errors import ConfigError, InputError
 from ..optimize.files import sha256_of_json, write_json
 from .needed import CHANGED_SHARE
 from .stats import tango_bounds
 from .workloads.base import Prepared, array_file
+from .workloads.prompts import FOLDER as PROMPTS
 from .workloads.raw_inputs import FOLDER as RAW
 
 SAMPLE = 512
 """So many examples tell of a layer alone: all of them are asked of the variants that the rollback tries."""
 _LEAST_EXAMPLES = 40
+_LEAST_WINDOWS = 8
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The workload in parts; `sample` holds the first examples of `choosing`, of every class its share."""
+    """The workload in parts; `sample` holds the first examples of `choosing`, of every class its share; of a generator all."""
 
     choosing: Prepared
     sample: Prepared
     judging: Prepared
 
+    @property
+    def has_sample(self) -> bool:
+        """Whether the sample is less than the choosing part."""
+        return self.sample is not self.choosing
+
 
 def split(prepared: Prepared, folder: Path, seed: int, sample: int = SAMPLE) -> Parts:
-    """Draw half of the examples of each class into the choosing part, the others into the judging part.
+    """Draw half of the examples of each class, or of a generator's windows, into the choosing part, the others into the judging part.
 
     Raises:
-        NotAvailableYetError: the model is a generator.
-        ConfigError: there is no data, or it has no labels.
+        ConfigError: there is no data, or a classifier's has no labels.
         InputError: there are too few examples to divide.
     """
+    random = np.random.default_rng(seed)
+    if prepared.kind == "decoder":
+        return _split_windows(prepared, folder, random)
     labels = _labels(prepared)
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    shuffled = random.permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     chosen, judged = by_class[::2], np.sort(by_class[1::2])
     count = min(sample, len(chosen))
@@ -51,11 +63,21 @@ def split(prepared: Prepared, folder: Path, seed: int, sample: int = SAMPLE) -> 
     )
 
 
-def _labels(prepared: Prepared) -> NDArray[np.int64]:
-    if prepared.kind == "decoder":
-        raise NotAvailableYetError(
-            "search is not available yet for generators; list variants with `exclude` in a config and `run` it"
+def _split_windows(prepared: Prepared, folder: Path, random: np.random.Generator) -> Parts:
+    count = prepared.examples
+    if count < _LEAST_WINDOWS:
+        raise InputError(
+            f"search divides the windows of text in two, and {count} are too few for that: give at least {_LEAST_WINDOWS}, by "
+            "more text or a smaller workload.window"
         )
+    shuffled = random.permutation(count)
+    chosen, judged = np.sort(shuffled[::2]), np.sort(shuffled[1::2])
+    notice = f"Searched: judged on {len(judged)} windows of text that the search did not choose on; it chose on {len(chosen)} others."
+    choosing = windows_part_of(prepared, chosen, folder / "choosing")
+    return Parts(choosing, choosing, windows_part_of(prepared, judged, folder / "judging", (*prepared.notices, notice)))
+
+
+def _labels(prepared: Prepared) -> NDArray[np.int64]:
     labels = prepared.labels()
     if labels is None:
         raise ConfigError("search needs labels: set [workload] data to a file with labels, or labels to a file of them")
@@ -85,6 +107,24 @@ def part_of(prepared: Prepared, rows: NDArray[np.int64], folder: Path, notices: 
         )  # how long they take is no choice's secret
     if prepared.calibration_sha256 is not None:
         (folder / "calibration").symlink_to(prepared.folder / "calibration", target_is_directory=True)
+    part = _written(prepared, rows, folder, notices)
+    part.write_slices({name: [values[row] for row in rows] for name, values in prepared.slices().items()})
+    return part
+
+
+def windows_part_of(prepared: Prepared, rows: NDArray[np.int64], folder: Path, notices: Sequence[str] = ()) -> Prepared:
+    """Write a generator's workload that scores these windows, and has the same prompts and calibration data."""
+    scoring = folder / "scoring"
+    (scoring / "0").mkdir(parents=True)
+    for name, array in prepared.arrays("scoring", 0).items():
+        np.save(array_file(scoring / "0", name), array[rows])
+    np.save(scoring / "bytes.npy", np.load(prepared.folder / "scoring" / "bytes.npy")[rows])
+    for name in ("evaluation", PROMPTS, *(("calibration",) if prepared.calibration_sha256 is not None else ())):
+        (folder / name).symlink_to(prepared.folder / name, target_is_directory=True)
+    return _written(prepared, rows, folder, notices)
+
+
+def _written(prepared: Prepared, rows: NDArray[np.int64], folder: Path, notices: Sequence[str]) -> Prepared:
     part = replace(
         prepared,
         folder=folder,
@@ -92,7 +132,6 @@ def part_of(prepared: Prepared, rows: NDArray[np.int64], folder: Path, notices: 
         data_sha256=sha256_of_json([prepared.data_sha256, rows.tolist()]),
         notices=tuple(notices),
     )
-    part.write_slices({name: [values[row] for row in rows] for name, values in prepared.slices().items()})
     part.write()
     return part
 

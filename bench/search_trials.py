@@ -1,7 +1,7 @@
 """The trials of a search: each built and tried in child processes, journalled when it is done, never repeated.
 
 search/trials.jsonl               a line a trial: layers in float, time ratios of every round, seconds
-search/trials/<n>/scores.npy      what it answered on the choosing part, shape (examples, classes)
+search/trials/<n>/scores.npy      what it answered on the choosing part, shape (examples, classes); of a generator scored.npz
 search/trials/<n>/manifest.json   what was built
 """
 
@@ -11,9 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ..optimize.errors import BuildError, WorkerError
 from ..optimize.files import appearing, write_json, write_text
@@ -67,6 +64,12 @@ class Setting:
         """Compute threads of a call."""
         return int(self.conditions["threads"])
 
+    def variant(self, record: Record) -> VariantConfig:
+        """What a trial builds."""
+        if record.phase == "float":
+            return float_of(self.searched)
+        return leaving(self.searched, record.kept, self.parts.choosing.kind)
+
     def part(self, *, sampled: bool) -> Prepared:
         """The examples that a trial answers."""
         return self.parts.sample if sampled else self.parts.choosing
@@ -98,7 +101,7 @@ class Trials:
 
         None where the time budget has ended; a trial that was made before costs nothing again.
         """
-        sampled = phase == "sensitivity"
+        sampled = phase == "sensitivity" and self._setting.parts.has_sample
         wanted = (phase == "float", kept, sampled)
         known = next((each for each in self._made if (each.phase == "float", each.kept, each.sampled) == wanted), None)
         if known is None:
@@ -111,13 +114,12 @@ class Trials:
             self.seconds += known.seconds
         return known
 
-    def scores(self, record: Record) -> NDArray[np.float32]:
-        """What a trial answered, shape (examples, classes)."""
-        found: NDArray[np.float32] = np.load(self._place(record.number) / "scores.npy")
-        return found
+    def place(self, record: Record) -> Path:
+        """The folder of what a trial answered."""
+        return self._setting.folder / _FOLDER / f"{record.number:03d}"
 
     def whole(self) -> Built:
-        """The whole INT8 variant, built.
+        """The whole quantized variant, built.
 
         Raises:
             BuildError: it cannot be; without it there is nothing to search.
@@ -132,14 +134,11 @@ class Trials:
     def _limit(self, phase: Phase) -> float:
         return self._setting.max_seconds * (_SENSITIVITY_SHARE if phase == "sensitivity" else 1.0)
 
-    def _place(self, number: int) -> Path:
-        return self._setting.folder / _FOLDER / f"{number:03d}"
-
     def _new(self, kept: tuple[str, ...], phase: Phase, *, sampled: bool) -> Record:
         started, self._waited = time.monotonic(), 0.0
         record = Record(len(self._made), phase, kept, sampled, 0.0)
         self.whole()
-        place = self._place(record.number)
+        place = self.place(record)
         shutil.rmtree(place, ignore_errors=True)  # of a trial that was cut short before its line was written
         with self._reporter.stage(f"trial {record.number}: {_words(phase, kept)}"):
             try:
@@ -154,8 +153,7 @@ class Trials:
 
     def _tried(self, record: Record, place: Path) -> Record:
         setting = self._setting
-        wanted = float_of(setting.searched) if record.phase == "float" else leaving(setting.searched, record.kept)
-        made = self._build(wanted)
+        made = self._build(setting.variant(record))
         if made.folder is None:
             raise BuildError(f"{made.status}: {made.reason}")
         write_json(place / "manifest.json", made.variant.manifest.to_dict())
@@ -167,7 +165,8 @@ class Trials:
             "timed": str(setting.parts.choosing.folder),
             "conditions": dict(setting.conditions),
             "seed": setting.seed + record.number,
-            "out": str(place / "scores.npy"),
+            "float_trial": self._float_trial(),
+            "out": str(place),
         }
         asked = time.monotonic()
         with only_one_weighs(self._reporter.tell):
@@ -175,11 +174,14 @@ class Trials:
             answer = self._opened().call("try_variant", arguments, timeout=_TRY_TIMEOUT_S)
         return replace(record, log_ratios=tuple(answer["log_ratios"]), whole_ms=answer["whole_ms"])
 
+    def _float_trial(self) -> str | None:
+        return next((str(self.place(each)) for each in self._made if each.phase == "float" and not each.reason), None)
+
     def _build(self, variant: VariantConfig) -> Built:
         return build(variant, self._setting.parts.choosing, base=self._setting.base, threads=2, progress=ignore)
 
     def _opened(self) -> Child:
-        """The process that tries variants, with the whole INT8 one open and warm in it."""
+        """The process that tries variants, with the whole quantized one open and warm in it."""
         if self._child is None:
             setting, key = self._setting, key_of(self._setting.conditions)
             self._child = child = Child("trials", threads=setting.threads)
@@ -209,5 +211,5 @@ def _read_records(folder: Path) -> list[Record]:
 
 def _words(phase: Phase, kept: Sequence[str]) -> str:
     if phase in ("whole", "float"):
-        return {"whole": "the whole variant in INT8", "float": "its float model"}[phase]
+        return {"whole": "the whole variant", "float": "its float model"}[phase]
     return f"{kept[0]} in float" if len(kept) == 1 else f"{len(kept)} layers in float"

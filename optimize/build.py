@@ -193,7 +193,7 @@ def _build(job: _Job, key: str, folder: Path) -> None:
     model = job.origin.load()
     if isinstance(model, TorchModel):
         model = replace(model, original=model.module)
-    steps = job.recipe.steps or job.backend.default_steps(job.recipe.precision, model)
+    steps = job.recipe.steps or job.backend.default_steps(job.recipe.precision, model.signature.kind)
     state, left = _from_dense_export(job, _State(model, reference_of(model, job.examples.probes)), steps)
     for step in left:
         job.tell(step.use)

@@ -148,7 +148,7 @@ def learning_batches(module: Any, signature: Signature, examples: Examples) -> I
         stop = start + row_count(arrays)
         labels = examples.calibration_labels
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        yield tensors, None if labels is None else torch.from_numpy(labels[start:stop])
+        yield tensors, None if labels is None else torch.tensor(labels[start:stop])
         start = stop
 
 

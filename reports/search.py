@@ -1,16 +1,28 @@
 """What a search tried: sensitivity of each layer, the ledger of the rollback, the front; every cell is ready to print."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..bench.search_findings import Bounded, LedgerRow, Search, Sensitivity
+from ..bench.search_findings import Bounded, LedgerRow, Metric, Search, Sensitivity
 from . import words
 from .tables import Cell, Column
 
 _SHOWN_LAYERS = 3
-_KL = "mean Kullback-Leibler divergence of the class probabilities from the float model's, in thousandths of a nat"
-_COST = "what a layer in float adds to a call, against the same layer in INT8"
-_RETURNED = "what a layer in float gives back, on the same examples of the choosing part"
+_KL = "mean Kullback-Leibler divergence of the probabilities (of classes, of next tokens) from the float model's, in thousandths of a nat"
+_COST = "what a layer in float adds to a call, against the same layer quantized"
+_RETURNED: dict[Metric, Column] = {
+    "accuracy": Column(
+        "Accuracy returned", "what a layer in float gives back, on the same examples of the choosing part", "points"
+    ),
+    "perplexity": Column(
+        "Perplexity", "what a layer in float changes it by, on the same windows of the choosing part", "%"
+    ),
+}
+_CHANGE: dict[Metric, Column] = {
+    "accuracy": Column("Change", "accuracy against the baseline", "points"),
+    "perplexity": Column("Change", "perplexity against the baseline", "%"),
+}
 
 
 @dataclass(frozen=True)
@@ -39,23 +51,25 @@ def _sensitivity(search: Search) -> SearchTable:
     columns = (
         Column("Layer", "the layer, by its module"),
         Column("KL returned", _KL, "mnat"),
-        Column("Accuracy returned", _RETURNED, "points"),
+        _RETURNED[search.metric],
         Column("Cost", _COST, "ms"),
     )
-    return SearchTable("Sensitivity", note, columns, tuple(tuple(_sensitivity_cells(each)) for each in ordered))
+    return SearchTable(
+        "Sensitivity", note, columns, tuple(tuple(_sensitivity_cells(each, search.metric)) for each in ordered)
+    )
 
 
-def _sensitivity_cells(row: Sensitivity) -> Iterator[Cell]:
+def _sensitivity_cells(row: Sensitivity, metric: Metric) -> Iterator[Cell]:
     yield Cell(row.layer, row.reason)
     yield _thousandths(row.kl)
-    yield _points(row.accuracy)
+    yield _quality(row.accuracy, metric)
     yield _milliseconds(row.cost)
 
 
 def _ledger(search: Search) -> SearchTable:
     note = (
         f"Layers returned to float one after another until the budget was kept on {search.choosing:,} choosing examples, then tried "
-        "in INT8 again. Cost and return are those of the layer in float, at that step; time and change are those of the variant "
+        "quantized again. Cost and return are those of the layer in float, at that step; time and change are those of the variant "
         "as it was tried."
     )
     columns = (
@@ -63,41 +77,44 @@ def _ledger(search: Search) -> SearchTable:
         Column("Layer", "the layer, by its module"),
         Column("Decision", "what became of it"),
         Column("Cost", _COST, "ms"),
-        Column("Accuracy returned", _RETURNED, "points"),
+        _RETURNED[search.metric],
         Column("Time", "of a call of the variant", "ms"),
-        Column("Change", "accuracy against the baseline", "points"),
+        _CHANGE[search.metric],
     )
-    return SearchTable("Ledger", note, columns, tuple(tuple(_ledger_cells(each)) for each in search.ledger))
+    return SearchTable(
+        "Ledger", note, columns, tuple(tuple(_ledger_cells(each, search.metric)) for each in search.ledger)
+    )
 
 
-def _ledger_cells(row: LedgerRow) -> Iterator[Cell]:
+def _ledger_cells(row: LedgerRow, metric: Metric) -> Iterator[Cell]:
     yield Cell(str(row.step), "", row.step)
     yield Cell(row.layer)
     yield Cell(row.decision, row.reason)
     yield _milliseconds(row.cost)
-    yield _points(row.returned)
+    yield _quality(row.returned, metric)
     yield _milliseconds(row.ms)
-    yield _points(row.difference)
+    yield _quality(row.difference, metric)
 
 
 def _front(search: Search) -> SearchTable:
     note = (
-        "Every trial that no other beats in both time and accuracy beyond both intervals, on the choosing part. Those with a name "
+        "Every trial that no other beats in both time and quality beyond both intervals, on the choosing part. Those with a name "
         "were weighed and judged on the other part."
     )
     columns = (
         Column("Layers in float", "in the trial"),
         Column("Weighed as", "its name in this run"),
         Column("Time", "of a call", "ms"),
-        Column("Change", "accuracy against the baseline", "points"),
-        Column("n", "examples"),
+        _CHANGE[search.metric],
+        Column("n", "examples, or windows of text"),
     )
     phases = {each.number: each.phase for each in search.trials}
     rows = []
     for each in search.front:
         named = "the float model" if phases.get(each.trial) == "float" else _listed(each.kept)
         count = Cell(f"{each.examples:,}", "", each.examples)
-        rows.append((Cell(named), Cell(each.variant), _milliseconds(each.ms), _points(each.difference), count))
+        change = _quality(each.difference, search.metric)
+        rows.append((Cell(named), Cell(each.variant), _milliseconds(each.ms), change, count))
     return SearchTable("Front", note, columns, tuple(rows))
 
 
@@ -108,7 +125,10 @@ def _listed(layers: Sequence[str]) -> str:
     return ", ".join(layers[:_SHOWN_LAYERS]) + more
 
 
-def _points(found: Bounded | None) -> Cell:
+def _quality(found: Bounded | None, metric: Metric) -> Cell:
+    """A difference in points of accuracy; of log-likelihoods as what it does to perplexity, in percent."""
+    if found is not None and metric == "perplexity":
+        found = Bounded(*(math.expm1(-each) for each in (found.value, found.high, found.low)))
     return _cell(found, 100, "{:+.2f}")
 
 

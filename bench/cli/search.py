@@ -19,7 +19,12 @@ MAX_DROP, MAX_SECONDS = 0.01, 600.0
 def command(
     config: Annotated[Path | None, typer.Argument(help="Config file.", show_default=False)] = None,
     max_drop: Annotated[
-        float | None, typer.Option(min=0, max=1, help=f"Accuracy that may be lost, as a fraction; default {MAX_DROP}.")
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help=f"Accuracy that may be lost, as a fraction (perplexity that may be added); default {MAX_DROP}.",
+        ),
     ] = None,
     max_seconds: Annotated[
         float | None,
@@ -29,15 +34,15 @@ def command(
     ] = None,
     variant: Annotated[
         str | None,
-        typer.Option(help="The variant whose layers are tried; default: the first INT8 one of ONNX Runtime."),
+        typer.Option(help="The variant whose layers are tried; default: the first INT8 or INT4 one of ONNX Runtime."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<date>-<name>.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Run folder of an interrupted search to go on with.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done; start nothing.")] = False,
 ) -> None:
-    """Search for the lightest INT8 variant that keeps its accuracy; the exit code is the verdict on it.
+    """Search for the lightest quantized variant that keeps its quality; the exit code is the verdict on it.
 
-    Each layer is tried in float alone, then layers are returned to float until the accuracy budget is kept, all on one half of the
+    Each layer is tried in float alone, then layers are returned to float until the budget is kept, all on one half of the
     evaluation data. The outcome is weighed and judged on the other half.
     """
     from ...optimize.errors import ConfigError
@@ -89,14 +94,18 @@ def _finish(results: "Results", reporter: "Reporter") -> int:
 
 def _planned(config: "Config", wanted: "Wanted") -> Iterator[str]:
     """What would be done, in sentences."""
+    from ..running import kind_of
     from ..search import most_weighed
     from ..search_config import searched_variant
 
     searched = searched_variant(config, wanted.variant)
-    measure = config.measure
+    measure, drop, baseline = config.measure, 100 * wanted.max_drop, config.baseline.name
+    budget = f"accuracy is at most {drop:g} points below {baseline}'s"
+    if kind_of(config) == "decoder":
+        budget = f"perplexity is at most {drop:g} % above {baseline}'s"
     yield (
-        f"The layers of {searched.name} would be tried in float one by one, then together until its accuracy is at most "
-        f"{100 * wanted.max_drop:g} points below {config.baseline.name}'s: at most {wanted.max_seconds:g} s of trials."
+        f"The layers of {searched.name} would be tried in float one by one, then together until its {budget}: "
+        f"at most {wanted.max_seconds:g} s of trials."
     )
     yield (
         f"Then a run on the half of the evaluation data that was not chosen on: at most {most_weighed()} variants, "

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model import Batch, Form, Model, Signature
+from ..model import Batch, Form, Kind, Model, Signature
 from ..recipe import StepConfig
 
 
@@ -140,8 +140,8 @@ class Backend(Protocol):
     def availability(self, provider: str | None = None) -> Availability:
         """Say whether it can run here, on that provider (cheaply: no model is loaded)."""
 
-    def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
-        """The steps that `precision` alone stands for, for this model; empty for the source's own precision."""
+    def default_steps(self, precision: str, kind: Kind) -> tuple[StepConfig, ...]:
+        """The steps that `precision` alone stands for, for a model of this kind; empty for the source's own precision."""
 
     def build(self, model: Model, folder: Path) -> tuple[str, ...]:
         """Write the artifact into `folder` and return its file names, the main one first."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import BuildError, InputError
-from ..model import Batch, FakeModel, Model, Signature, TensorSpec
+from ..model import Batch, FakeModel, Kind, Model, Signature, TensorSpec
 from ..recipe import StepConfig, explain
 from .base import Audit, Availability, OpenOptions
 
@@ -189,9 +189,9 @@ class FakeBackend:
         del provider
         return Availability(usable=True)
 
-    def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
+    def default_steps(self, precision: str, kind: Kind) -> tuple[StepConfig, ...]:
         """None: a fake model has nothing to change."""
-        del precision, model
+        del precision, kind
         return ()
 
     def build(self, model: Model, folder: Path) -> tuple[str, ...]:

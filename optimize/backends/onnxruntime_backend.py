@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..batches import as_types, need_inputs
 from ..cuda_availability import onnxruntime_on
 from ..errors import BuildError, ConfigError, InputError, UnavailableError, first_line
-from ..model import Batch, Form, Model, OnnxModel, Signature
+from ..model import Batch, Form, Kind, Model, OnnxModel, Signature
 from ..onnx_audit import census_of, mismatch
 from ..onnx_files import external_files, read_valid
 from ..onnxruntime_decoder import open_decoder
@@ -93,7 +93,7 @@ class OnnxRuntimeBackend:
             return Availability(usable=True, version=version)
         return onnxruntime_on(_PROVIDERS[provider], version)
 
-    def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
+    def default_steps(self, precision: str, kind: Kind) -> tuple[StepConfig, ...]:
         """Dynamic INT8 for int8, weight-only INT4 for int4, FP16 conversion for fp16; nothing for fp32.
 
         A generator's INT4 has larger blocks without zero points, and its INT8 is dynamic too: bench/scripts/generator_figures.py
@@ -107,7 +107,7 @@ class OnnxRuntimeBackend:
         if precision == "fp16":
             return (step_from_dict({"use": "onnx-half-precision"}),)
         if precision == "int4":
-            blocks = {"block_size": 128, "symmetric": True} if model.signature.kind == "decoder" else {}
+            blocks = {"block_size": 128, "symmetric": True} if kind == "decoder" else {}
             return (step_from_dict({"use": "weight-only", "bits": 4, **blocks}),)
         if precision != "fp32":
             raise ConfigError(

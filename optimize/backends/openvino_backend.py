@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..batches import as_types, need_inputs, positions_of
 from ..cpu import int8_target
 from ..errors import BuildError, ConfigError, NotAvailableYetError, UnavailableError
-from ..model import Batch, CacheSpec, Form, Model, OnnxModel, Signature
+from ..model import Batch, CacheSpec, Form, Kind, Model, OnnxModel, Signature
 from ..no_telemetry import without_telemetry
 from ..onnx_decoder import past_names, present_names
 from ..openvino_audit import ir_census, ir_mismatch, weight_precision
@@ -131,7 +131,7 @@ class OpenVinoBackend:
             return Availability(usable=False, reason=reason, remedy='device = "cpu" under [measure]', version=version)
         return Availability(usable=True, version=version)
 
-    def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
+    def default_steps(self, precision: str, kind: Kind) -> tuple[StepConfig, ...]:
         """NNCF's INT8 for int8, half-precision weights for fp16 and bf16; nothing for fp32.
 
         Raises:
@@ -141,7 +141,7 @@ class OpenVinoBackend:
         """
         if precision not in self.precisions:
             raise ConfigError(f"the openvino backend builds no {precision}. Allowed: {', '.join(self.precisions)}")
-        if precision == "int8" and model.signature.kind == "decoder":
+        if precision == "int8" and kind == "decoder":
             raise NotAvailableYetError(
                 "generators in INT8 on OpenVINO are not available yet in this release; use onnxruntime int8 or int4 for them"
             )

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from ..errors import BuildError, ConfigError, NotAvailableYetError
-from ..model import Form, Model, PlanModel, Signature
+from ..model import Form, Kind, Model, PlanModel, Signature
 from ..recipe import StepConfig, step_from_dict
 from ..tensorrt_audit import inspect, mismatch
 from ..tensorrt_availability import tensorrt_availability
@@ -32,7 +32,7 @@ class TensorRtBackend:
         del provider
         return tensorrt_availability()
 
-    def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
+    def default_steps(self, precision: str, kind: Kind) -> tuple[StepConfig, ...]:
         """The conversion of the ONNX graph to FP16, or symmetric Q/DQ nodes for INT8; the builder's own step follows by itself.
 
         Raises:
@@ -41,7 +41,7 @@ class TensorRtBackend:
         """
         if precision not in self.precisions:
             raise ConfigError(f"the tensorrt backend builds no {precision}. Allowed: {', '.join(self.precisions)}")
-        if model.signature.kind == "decoder":
+        if kind == "decoder":
             raise NotAvailableYetError(
                 "generators on TensorRT are not available yet in this release; use onnxruntime or torch"
             )

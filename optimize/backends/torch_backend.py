@@ -17,7 +17,7 @@ from ..errors import BuildError, ConfigError, InputError, UnavailableError, firs
 from ..factory import ARCHITECTURE, WEIGHTS, Architecture, built_module
 from ..int8_plan import INT8, read_int8_plan
 from ..loading import pruned_module, takes_by_name
-from ..model import Batch, Form, Model, Signature, TorchModel
+from ..model import Batch, Form, Kind, Model, Signature, TorchModel
 from ..pruning_plan import PLAN, write_plan
 from ..quiet import quiet
 from ..recipe import StepConfig, step_from_dict
@@ -173,9 +173,9 @@ class TorchBackend:
         version = metadata.version("torch")
         return torch_on_cuda(version) if provider == "cuda" else Availability(usable=True, version=version)
 
-    def default_steps(self, precision: str, model: Model) -> tuple[StepConfig, ...]:
+    def default_steps(self, precision: str, kind: Kind) -> tuple[StepConfig, ...]:
         """Half precision for fp16 and bf16, torch's own dynamic quantization for int8; nothing for fp32."""
-        del model
+        del kind
         if precision == "int8":
             return (step_from_dict({"use": "torch-dynamic-int8"}),)
         return (step_from_dict({"use": "half-precision", "dtype": precision}),) if precision != "fp32" else ()

@@ -10,9 +10,10 @@ slower than FP32 with 8 bits. It gains where few rows share a reading of the wei
 many rows, a long prompt or a classifier's batch, the weights are not what takes the time, and dynamic INT8 is faster.
 """
 
+import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,8 +23,8 @@ from pydantic import Field
 from ..errors import BuildError, first_line
 from ..model import Examples, Model, OnnxModel
 from ..onnx_files import bytes_of, count_nodes, nodes_of, weights_of
-from ..onnx_folding import fold_weights
 from ..onnx_gemm import replace_gemm
+from ..onnx_layers import layer_details, layers_of, need_layers, quantizable_graph
 from ..onnx_packed import PACKED_PRODUCT, packed_weights
 from ..quiet import quiet
 from ..recipe import StepConfig
@@ -46,12 +47,14 @@ class WeightOnly(StepConfig):
     accuracy_level: Literal[0, 1, 2, 3, 4] = Field(
         4, description="least accurate arithmetic allowed: 0 the runtime's choice, 1 FP32, 2 FP16, 3 BF16, 4 INT8"
     )
+    exclude: tuple[str, ...] = Field((), description="names of layers left in float")
 
 
 def apply(model: Model, config: WeightOnly, examples: Examples, folder: Path) -> StepResult:
     """Pack the weights of the graph's matrix products.
 
     Raises:
+        ConfigError: a layer that is to be excluded does not exist.
         BuildError: the quantizer refused the graph, or there is no product with a constant weight in it.
     """
     del examples
@@ -59,19 +62,17 @@ def apply(model: Model, config: WeightOnly, examples: Examples, folder: Path) ->
 
     if not isinstance(model, OnnxModel):
         raise BuildError("weight-only quantizes ONNX graphs only")
+    with _refusing():
+        given, before = onnx.load(str(model.path)), quantizable_graph(model.path)
+        replace_gemm(before)
+    layers, weights = layers_of(before), dict(weights_of(before))
+    need_layers(config.exclude, layers, config.use)
     path = folder / "model.onnx"
-    try:
-        with quiet():
-            given = onnx.load(str(model.path))
-            before = fold_weights(given, transposes=True)
-            replace_gemm(before)
-            weights = dict(weights_of(before))
-            after = _quantized(before, config)
-            onnx.save(after, str(path))
-    except Exception as error:
-        raise BuildError(f"weight-only: the quantizer refused the graph: {first_line(error)}") from error
+    with _refusing():
+        after = _quantized(before, config)
+        onnx.save(after, str(path))
     replaced = count_nodes(after).get(PACKED_PRODUCT, 0) - count_nodes(given).get(PACKED_PRODUCT, 0)
-    left = dict(sorted(Counter(_left(after)).items()))
+    left = dict(sorted(Counter(_left(after, config.exclude)).items()))
     if not replaced:
         listed = ", ".join(f"{count} {reason}" for reason, count in left.items())
         raise BuildError(f"weight-only replaced no node; it packs constant matrices only; left: {listed or 'nothing'}")
@@ -80,8 +81,19 @@ def apply(model: Model, config: WeightOnly, examples: Examples, folder: Path) ->
         "nodes_left": left,
         "weight_bytes": {"before": _bytes(given), "after": _bytes(after)},
         "weight_error": _weight_error(weights, after),
+        **layer_details(layers, layers_of(after), config.exclude),
     }
     return StepResult(OnnxModel(path, model.signature), details)
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Whatever the libraries raise of a graph is a BuildError; what they log is kept back."""
+    try:
+        with quiet():
+            yield
+    except Exception as error:
+        raise BuildError(f"weight-only: the quantizer refused the graph: {first_line(error)}") from error
 
 
 def _quantized(model: Any, config: WeightOnly) -> Any:
@@ -92,6 +104,7 @@ def _quantized(model: Any, config: WeightOnly) -> Any:
         block_size=config.block_size,
         is_symmetric=config.symmetric,
         accuracy_level=config.accuracy_level,
+        nodes_to_exclude=list(config.exclude),
     )
     quantizer.process()
     quantized = quantizer.model.model
@@ -116,12 +129,12 @@ def _quantizer_class() -> Any:
     return MatMulNBitsQuantizer
 
 
-def _left(model: Any) -> Iterator[str]:
+def _left(model: Any, exclude: Collection[str]) -> Iterator[str]:
     """Type and reason of each node that could hold weights, or multiplies activations, and is not packed."""
     constants = {name for name, _ in weights_of(model)}
     for node in nodes_of(model):
         if node.op_type in ("MatMul", "Gemm"):
-            yield f"{node.op_type} ({_why_left(node, constants)})"
+            yield f"{node.op_type} ({'excluded' if node.name in exclude else _why_left(node, constants)})"
         elif node.op_type in _WEIGHTED:
             held = constants.intersection(node.input)
             yield f"{node.op_type} ({'no packed form' if held else 'products of activations'})"

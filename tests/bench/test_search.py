@@ -186,9 +186,12 @@ def test_layers_are_left_out_beside_those_that_the_config_leaves_out() -> None:
     variant = {"name": "v", "backend": "onnxruntime", "precision": "int8", "steps": [step]}
     base = {"backend": "torch", "baseline": True}
     given, bare = config_of(variants=[base, variant, {**variant, "name": "w", "steps": []}]).variants[1:]
-    assert leaving(given, ("b", "c")).steps[-1]["exclude"] == ["a", "b", "c"]
-    assert leaving(bare, ("b",), "kept").steps == ({"use": "dynamic-int8", "exclude": ["b"]},)
-    assert leaving(given, ()) is given
+    assert leaving(given, ("b", "c"), "classifier").steps[-1]["exclude"] == ["a", "b", "c"]
+    (step,) = leaving(bare, ("b",), "classifier", "kept").steps
+    assert (step["use"], step["exclude"]) == ("dynamic-int8", ["b"])
+    assert leaving(given, (), "classifier") is given
+    (step,) = leaving(bare.model_copy(update={"precision": "int4"}), ("b",), "decoder").steps
+    assert (step["use"], step["bits"], step["block_size"], step["exclude"]) == ("weight-only", 4, 128, ["b"])
 
 
 def test_the_rules_of_the_judging_run_are_asked_of_the_choice() -> None:
@@ -202,7 +205,7 @@ def test_the_rules_of_the_judging_run_are_asked_of_the_choice() -> None:
     variants = [each.model_dump(exclude_none=True) for each in config_of().variants]
     config = config_of(variants=[*variants, other], gates={"preset": "no-regression", "rules": rules})
     kept = {"int8": (), "int8-keep-1": ("layer1",)}
-    final = final_config(config, 0.01, config.variants[1], kept, "int8-keep-1")
+    final = final_config(config, "classifier", 0.01, config.variants[1], kept, "int8-keep-1")
     assert [each.name for each in final.variants] == ["float", "int8", "int8-keep-1"]
     assert [(each.metric, each.min, each.max, each.slice) for each in final.gates.rules] == [
         ("accuracy", -0.01, None, None),

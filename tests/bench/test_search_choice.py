@@ -3,15 +3,17 @@
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from weighbridge.bench.search_answers import CLASSES_FILE, ClassAnswers, ClassReference, divergence
 from weighbridge.bench.search_choice import explore, finalists, front, ranked, sensitivity_of
 from weighbridge.bench.search_findings import Phase
-from weighbridge.bench.search_outcome import Budget, Outcome, Record, Reference, cost, divergence, returned_accuracy
+from weighbridge.bench.search_outcome import Budget, Outcome, Record, cost
 
 EXAMPLES = 1000
 LAYERS = ("a", "b", "c", "d", "e")
@@ -60,9 +62,7 @@ class Layered:
             kept=kept,
             seconds=1.0,
             reason=reason,
-            right=~wrong,
-            baseline_right=np.ones(EXAMPLES, np.bool_),
-            kl=wrong.astype(np.float64),
+            answers=ClassAnswers(~wrong, np.ones(EXAMPLES, np.bool_), wrong.astype(np.float64)),
             log_ratios=np.full(15, np.log(time / 10.0)),
             whole_ms=10.0,
         )
@@ -181,7 +181,8 @@ def test_the_budget_is_held_to_a_bound_where_one_can_be(lost: int, examples: int
     """With 1000 examples the lower bound decides (none lost passes 1 point); 100 cannot bound it, and the estimate decides."""
     right = np.ones(examples, np.bool_)
     right[:lost] = False
-    outcome = replace(Layered({}).outcome(0, (), "whole"), right=right, baseline_right=np.ones(examples, np.bool_))
+    answers = ClassAnswers(right, np.ones(examples, np.bool_), np.zeros(examples))
+    outcome = replace(Layered({}).outcome(0, (), "whole"), answers=answers)
     budget = Budget(0.01, examples)
     assert budget.provable == (examples == 1000)
     assert budget.met(outcome) == met
@@ -199,7 +200,8 @@ def test_only_what_is_beaten_beyond_both_intervals_leaves_the_front(points: list
         right = np.arange(EXAMPLES) >= lost
         logs = np.log(10 + time + np.linspace(-spread, spread, 15) / 4)
         made = Layered({}).outcome(number, (str(number),), "rollback")
-        return replace(made, right=right, log_ratios=logs, kl=(~right).astype(np.float64))
+        answers = ClassAnswers(right, np.ones(EXAMPLES, np.bool_), (~right).astype(np.float64))
+        return replace(made, answers=answers, log_ratios=logs)
 
     all_ = [outcome(number, time, spread, lost) for number, (time, _, spread, lost) in enumerate(points)]
     members = front(all_)
@@ -217,7 +219,7 @@ def test_only_what_is_beaten_beyond_both_intervals_leaves_the_front(points: list
     chosen = finalists(members, (), 3)
     assert len(chosen) <= 3
     assert [each.ms.value for each in chosen] == sorted(each.ms.value for each in chosen)
-    nearness = [each.kl.mean() for each in chosen]
+    nearness = [each.kl for each in chosen]
     assert all(first > second for first, second in itertools.pairwise(nearness))
 
 
@@ -241,18 +243,23 @@ def test_divergence_is_that_of_the_probabilities() -> None:
     assert divergence(ours, ours) == pytest.approx(np.zeros(50))
 
 
-def test_outcomes_are_compared_on_the_examples_that_both_answered() -> None:
+def test_outcomes_are_compared_on_the_examples_that_both_answered(tmp_path: Path) -> None:
     """A trial on the first 100 of 1000 examples is set against the first 100 of the other, and its time against whole INT8."""
     labels = np.arange(1000) % 2
     scores = np.eye(2, dtype=np.float32)[labels]
-    reference = Reference(labels, np.ones(1000, np.bool_), scores, whole_ms=4.0)
+    reference = ClassReference(labels, np.ones(1000, np.bool_), scores)
+
+    def outcome(record: Record, answered: np.ndarray) -> Outcome:
+        np.save(tmp_path / CLASSES_FILE, answered)
+        return Outcome.of(record, reference.answers(tmp_path), whole_ms=4.0)
+
     wrong = scores.copy()
     wrong[:10] = wrong[:10, ::-1]
     ratios = tuple(np.log(np.linspace(1.4, 1.6, 15)).tolist())
-    whole = reference.outcome(Record(0, "whole", (), False, 1.0, log_ratios=ratios), wrong)
-    one = reference.outcome(Record(1, "sensitivity", ("a",), True, 1.0, log_ratios=ratios), scores[:100])
-    failed = reference.outcome(Record(2, "sensitivity", ("b",), True, 1.0, reason="no"), None)
-    assert returned_accuracy(one, whole).value == pytest.approx(0.1)
+    whole = outcome(Record(0, "whole", (), False, 1.0, log_ratios=ratios), wrong)
+    one = outcome(Record(1, "sensitivity", ("a",), True, 1.0, log_ratios=ratios), scores[:100])
+    failed = Outcome.of(Record(2, "sensitivity", ("b",), True, 1.0, reason="no"), reference.none(), whole_ms=4.0)
+    assert one.answers.over(whole.answers).value == pytest.approx(0.1)
     assert whole.ms.value == whole.ms.high == pytest.approx(4.0)
     assert one.ms.value == pytest.approx(6.0)
     found = cost(one, whole)

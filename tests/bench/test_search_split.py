@@ -9,7 +9,7 @@ from weighbridge.bench.config import WorkloadConfig
 from weighbridge.bench.search_split import Parts, expected_sentence, split
 from weighbridge.bench.workloads.base import Prepared
 from weighbridge.bench.workloads.fake import prepare_fake
-from weighbridge.optimize.errors import ConfigError, InputError, NotAvailableYetError
+from weighbridge.optimize.errors import ConfigError, InputError
 
 
 def numbers(part: Prepared) -> list[int]:
@@ -61,9 +61,11 @@ def test_a_part_keeps_what_belongs_to_its_rows(tmp_path: Path, write_behaviour: 
 
 
 def test_what_cannot_be_divided_is_refused(fake_workload: Prepared, tmp_path: Path) -> None:
-    """A generator, data without labels, and a handful of examples are refused with what to do."""
-    with pytest.raises(NotAvailableYetError, match="not available yet for generators"):
-        split(replace(fake_workload, kind="decoder"), tmp_path, seed=0)
+    """A handful of windows, a handful of examples, and data without labels are refused with what to do."""
+    with pytest.raises(
+        InputError, match=r"windows of text in two, and 7 are too few for that: give at least 8, by more text"
+    ):
+        split(replace(fake_workload, kind="decoder", examples=7), tmp_path, seed=0)
     labels = fake_workload.folder / "evaluation" / "labels.npy"
     kept = np.load(labels)
     np.save(labels, kept[:39])

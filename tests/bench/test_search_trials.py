@@ -62,11 +62,12 @@ def test_a_trial_is_scored_timed_and_journalled(setting: Setting, building: list
         assert np.exp(whole.log_ratios) == pytest.approx(1.0)
         assert whole.whole_ms == pytest.approx(2.0)
         labels = setting.parts.choosing.labels()
-        assert np.array_equal(trials.scores(dense).argmax(axis=1), labels)
-        assert (trials.scores(whole).shape, trials.scores(alone).shape) == ((150, 3), (48, 3))
+        scores = [np.load(trials.place(each) / "scores.npy") for each in (dense, whole, alone)]
+        assert np.array_equal(scores[0].argmax(axis=1), labels)
+        assert [each.shape for each in scores[1:]] == [(150, 3), (48, 3)]
         assert trials.take((), "removal") == whole
     assert [each.name for each in building[:3]] == ["int8", "int8", "float"]
-    assert building[3].steps == ({"use": "dynamic-int8", "exclude": ["a"]},)
+    assert (building[3].steps[0]["use"], building[3].steps[0]["exclude"]) == ("dynamic-int8", ["a"])
     assert [line["number"] for line in lines(setting)] == [0, 1, 2]
     assert (setting.folder / "trials" / "001" / "manifest.json").is_file()
 
@@ -125,4 +126,4 @@ def test_without_a_whole_variant_there_is_no_search(setting: Setting, monkeypatc
         Trials(setting, Silent()) as trials,
         pytest.raises(BuildError, match="the search has no whole variant to start from: failed: 47 % of the probes"),
     ):
-        searching._Made(trials, answers)
+        searching._Made(trials, answers, setting.parts.choosing)

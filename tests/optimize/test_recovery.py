@@ -1,9 +1,10 @@
-"""Recovery: the teacher of a classifier is asked for each row once."""
+"""Recovery: the teacher of a classifier is asked for each row once; calibration data is read, never written."""
 
 import numpy as np
 import pytest
 import torch
-from weighbridge.optimize.recovery import AskedOnce
+from weighbridge.optimize.model import Examples, Signature, TensorSpec
+from weighbridge.optimize.recovery import AskedOnce, learning_batches
 
 ROWS = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
 SIDES = np.arange(6, dtype=np.int64)
@@ -41,3 +42,15 @@ def test_rows_that_differ_in_one_input_are_two() -> None:
     x = torch.from_numpy(ROWS[[3, 3]])
     scores = asked(x=x, side=torch.tensor([1, 2]))
     assert float(scores[1, 0] - scores[0, 0]) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_labels_that_must_not_be_written_are_learnt_from() -> None:
+    """Read-only labels, as pandas gives them, come as tensors of their own, without torch's warning."""
+    labels = np.array([1, 0, 2, 1, 0, 2], dtype=np.int64)
+    labels.flags.writeable = False
+    specs = (TensorSpec("x", "float32", ("batch", 3)), TensorSpec("side", "int64", ("batch",)))
+    data = ({"x": ROWS[:4], "side": SIDES[:4]}, {"x": ROWS[4:], "side": SIDES[4:]})
+    examples = Examples(probes=data, calibration=data, calibration_labels=labels)
+    found = list(learning_batches(Counting(), Signature("classifier", specs, ("logits",)), examples))
+    assert [given.tolist() for _, given in found] == [[1, 0, 2, 1], [0, 2]]
+    assert torch.equal(found[1][0]["side"], torch.tensor([4, 5]))

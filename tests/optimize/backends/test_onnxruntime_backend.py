@@ -1,7 +1,6 @@
 """The ONNX Runtime backend: the file as it is, on the provider that was asked for."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from weighbridge.optimize.backends.base import OpenOptions
 from weighbridge.optimize.backends.onnxruntime_backend import BACKEND, make_session
 from weighbridge.optimize.backends.torch_backend import open_in_memory
 from weighbridge.optimize.errors import BuildError, ConfigError, InputError, UnavailableError
-from weighbridge.optimize.model import CacheSpec, OnnxModel, Signature
+from weighbridge.optimize.model import OnnxModel
 from weighbridge.optimize.onnx_files import read_signature
 
 Get = Callable[[str], Any]
@@ -223,23 +222,21 @@ def test_a_module_must_be_exported_first(torch_model: Get, tmp_path: Path) -> No
         BACKEND.build(torch_model("mlp"), tmp_path)
 
 
-def test_default_steps_follow_from_the_precision(onnx_model: Get) -> None:
+def test_default_steps_follow_from_the_precision() -> None:
     """fp32 needs no step; int8, int4 and fp16 have their technique; what the runtime cannot compute in is said."""
-    model = onnx_model("mlp")
-    assert BACKEND.default_steps("fp32", model) == ()
-    assert [step.use for step in BACKEND.default_steps("int8", model)] == ["dynamic-int8"]
-    assert [step.use for step in BACKEND.default_steps("fp16", model)] == ["onnx-half-precision"]
+    assert BACKEND.default_steps("fp32", "classifier") == ()
+    assert [step.use for step in BACKEND.default_steps("int8", "classifier")] == ["dynamic-int8"]
+    assert [step.use for step in BACKEND.default_steps("fp16", "classifier")] == ["onnx-half-precision"]
     with pytest.raises(ConfigError, match=r"ONNX Runtime has no bf16 kernels on a CPU.*for bf16 use backend torch"):
-        BACKEND.default_steps("bf16", model)
-    (int4,) = BACKEND.default_steps("int4", model)
+        BACKEND.default_steps("bf16", "classifier")
+    (int4,) = BACKEND.default_steps("int4", "classifier")
     assert (int4.use, int4.to_dict()["bits"]) == ("weight-only", 4)
 
 
-def test_a_generators_int4_has_larger_blocks_without_zero_points(onnx_model: Get) -> None:
+def test_a_generators_int4_has_larger_blocks_without_zero_points() -> None:
     """A classifier's INT4 has blocks of 32 with zero points, a generator's has symmetric ones of 128."""
-    (classifier,) = BACKEND.default_steps("int4", onnx_model("mlp"))
-    decoder = replace(onnx_model("mlp"), signature=Signature("decoder", (), ("logits",), CacheSpec(2, 2, 16)))
-    (generator,) = BACKEND.default_steps("int4", decoder)
+    (classifier,) = BACKEND.default_steps("int4", "classifier")
+    (generator,) = BACKEND.default_steps("int4", "decoder")
     facts = [(each.to_dict()["block_size"], each.to_dict()["symmetric"]) for each in (classifier, generator)]
     assert facts == [(32, False), (128, True)]
 

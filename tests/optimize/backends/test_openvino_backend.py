@@ -3,7 +3,6 @@
 import importlib.util
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from weighbridge.optimize.backends.torch_backend import open_in_memory
 from weighbridge.optimize.build import optimize
 from weighbridge.optimize.cache import ArtifactCache
 from weighbridge.optimize.errors import BuildError, ConfigError, InputError, NotAvailableYetError, UnavailableError
-from weighbridge.optimize.model import CacheSpec, Examples, OnnxModel, Signature
+from weighbridge.optimize.model import Examples, OnnxModel
 from weighbridge.optimize.no_telemetry import without_telemetry
 from weighbridge.optimize.onnx_files import read_signature
 from weighbridge.optimize.openvino_audit import weight_precision
@@ -106,22 +105,20 @@ def test_with_the_package_its_version_is_told(monkeypatch: pytest.MonkeyPatch) -
     assert (there.usable, there.version) == (True, "2026.3")
 
 
-def test_default_steps_follow_from_the_precision(onnx_model: Get) -> None:
+def test_default_steps_follow_from_the_precision() -> None:
     """fp32 needs no step; fp16 and int8 have their technique; what the backend does not build is said."""
-    model = onnx_model("mlp")
-    assert BACKEND.default_steps("fp32", model) == ()
-    assert [step.use for step in BACKEND.default_steps("fp16", model)] == ["onnx-half-precision"]
-    assert [step.use for step in BACKEND.default_steps("int8", model)] == ["nncf-int8"]
+    assert BACKEND.default_steps("fp32", "classifier") == ()
+    assert [step.use for step in BACKEND.default_steps("fp16", "classifier")] == ["onnx-half-precision"]
+    assert [step.use for step in BACKEND.default_steps("int8", "classifier")] == ["nncf-int8"]
     with pytest.raises(ConfigError, match="the openvino backend builds no int4. Allowed: fp32, bf16, fp16, int8"):
-        BACKEND.default_steps("int4", model)
+        BACKEND.default_steps("int4", "classifier")
 
 
-def test_generators_in_int8_are_not_available_yet(onnx_model: Get) -> None:
+def test_generators_in_int8_are_not_available_yet() -> None:
     """The default steps of a generator in INT8 are refused, with what to use instead; FP32 needs none."""
-    model = replace(onnx_model("mlp"), signature=Signature("decoder", (), ("logits",), CacheSpec(2, 2, 16)))
-    assert BACKEND.default_steps("fp32", model) == ()
+    assert BACKEND.default_steps("fp32", "decoder") == ()
     with pytest.raises(NotAvailableYetError, match="in INT8 on OpenVINO are not available yet .* use onnxruntime"):
-        BACKEND.default_steps("int8", model)
+        BACKEND.default_steps("int8", "decoder")
 
 
 @needs_openvino
@@ -281,7 +278,7 @@ def test_bf16_needs_a_processor_that_has_it(onnx_model: Get, tmp_path: Path, on_
     on_core(("FP32", "INT8"))
     files = BACKEND.build(model, tmp_path)
     for call in (
-        lambda: BACKEND.default_steps("bf16", model),
+        lambda: BACKEND.default_steps("bf16", "classifier"),
         lambda: BACKEND.open(tmp_path, files, model.signature, OpenOptions()),
         lambda: BACKEND.audit(tmp_path, files, "bf16"),
     ):
@@ -290,7 +287,7 @@ def test_bf16_needs_a_processor_that_has_it(onnx_model: Get, tmp_path: Path, on_
         ):
             call()
     on_core(("FP32", "BF16"))
-    assert [step.use for step in BACKEND.default_steps("bf16", model)] == ["onnx-bf16-weights"]
+    assert [step.use for step in BACKEND.default_steps("bf16", "classifier")] == ["onnx-bf16-weights"]
 
 
 @needs_openvino

@@ -158,13 +158,13 @@ def test_what_is_not_built_is_said(probes: Any, tmp_path: Path, table_graph: Onn
     """Generators and existing plans are not available yet, other precisions do not exist, other forms are refused."""
     decoder = replace(table_graph, signature=replace(table_graph.signature, kind="decoder"))
     with pytest.raises(NotAvailableYetError, match="generators on TensorRT are not available yet"):
-        BACKEND.default_steps("fp16", decoder)
+        BACKEND.default_steps("fp16", "decoder")
     with pytest.raises(NotAvailableYetError, match="generators on TensorRT are not available yet"):
         applied(decoder, "tensorrt-engine", tmp_path)
     with pytest.raises(BuildError, match="tensorrt-engine builds from ONNX graphs only"):
         applied(PlanModel(tmp_path, table_graph.signature), "tensorrt-engine", tmp_path)
     with pytest.raises(ConfigError, match="the tensorrt backend builds no bf16. Allowed: fp32, fp16, int8"):
-        BACKEND.default_steps("bf16", table_graph)
+        BACKEND.default_steps("bf16", "classifier")
     with pytest.raises(BuildError, match="keeps TensorRT plans only"):
         BACKEND.build(table_graph, tmp_path)
     with pytest.raises(

@@ -318,14 +318,13 @@ def test_a_cuda_device_gives_the_cpus_answers(torch_model: Get, probes: Any, tmp
     assert np.abs(decoder.step(ids, mask, None)[0] - expected).max() < 1e-2
 
 
-def test_default_steps_follow_from_the_precision(torch_model: Get) -> None:
+def test_default_steps_follow_from_the_precision() -> None:
     """fp32 needs no step, half precisions their conversion, int8 torch's own dynamic quantization."""
-    model = torch_model("mlp")
-    assert BACKEND.default_steps("fp32", model) == ()
+    assert BACKEND.default_steps("fp32", "classifier") == ()
     for precision in ("fp16", "bf16"):
-        steps = [step.to_dict() for step in BACKEND.default_steps(precision, model)]
+        steps = [step.to_dict() for step in BACKEND.default_steps(precision, "classifier")]
         assert steps == [{"use": "half-precision", "dtype": precision}]
-    steps = [step.to_dict() for step in BACKEND.default_steps("int8", model)]
+    steps = [step.to_dict() for step in BACKEND.default_steps("int8", "classifier")]
     assert steps == [{"use": "torch-dynamic-int8", "exclude": []}]
 
 

@@ -17,6 +17,7 @@ from weighbridge.optimize.model import OnnxModel, Signature
 from weighbridge.optimize.onnx_audit import census_of, mismatch
 from weighbridge.optimize.onnx_files import count_nodes, read_valid, weights_of
 from weighbridge.optimize.onnx_gemm import replace_gemm
+from weighbridge.optimize.onnx_layers import layers_of, quantizable_layers
 from weighbridge.optimize.onnx_packed import packed_weights
 from weighbridge.optimize.parity import reference_of
 from weighbridge.optimize.recipe import step_from_dict
@@ -236,6 +237,24 @@ def test_the_audit_takes_it_for_what_it_is(onnx_model: Get, apply: Any, bits: in
     assert census.parameters == before.parameters + head
     assert census.weight_bytes[name] == (head + layers) * bits // 8
     assert (census.four_bit, census.eight_bit) == ((head + layers, 0) if bits == 4 else (0, head + layers))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "mlp"])
+def test_excluded_layers_stay_in_float(onnx_model: Get, apply: Any, name: str) -> None:
+    """A layer named in `exclude` is not packed and is listed as left, every other one is; the manifest's lists say both."""
+    everything = [layer.name for layer in quantizable_layers(onnx_model(name).path)]
+    kept, *others = everything
+    result = apply(onnx_model(name), "weight-only", bits=8, exclude=(kept,))
+    assert [layer.name for layer in layers_of(onnx.load(str(result.model.path)))] == [kept]
+    assert result.details["layers_excluded"] == [kept]
+    assert result.details["layers_quantized"] == others
+    assert result.details["nodes_left"]["MatMul (excluded)"] == 1
+
+
+def test_a_layer_that_is_not_there_cannot_be_excluded(onnx_model: Get, apply: Any) -> None:
+    """A misspelt name is refused with the nearest one."""
+    with pytest.raises(ConfigError, match=r"step 'weight-only' cannot exclude 'haed': .*; did you mean 'head'\?"):
+        apply(onnx_model("mlp"), "weight-only", exclude=("haed",))
 
 
 def test_what_is_packed_already_is_not_counted_again(tmp_path: Path, apply: Any) -> None:
