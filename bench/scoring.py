@@ -66,7 +66,10 @@ def places_of(scored: NDArray[np.int64], vocabulary: int) -> NDArray[np.int64]:
     found = []
     for window in windows:
         tokens = np.flatnonzero(scored[window])
-        chosen = np.unique(np.linspace(0, len(tokens) - 1, min(each, len(tokens))).astype(np.int64))
+        count = min(each, len(tokens))
+        chosen = ((np.arange(count) + 0.5) * len(tokens) / count).astype(
+            np.int64
+        )  # of one place the middle, not the first
         found += [(window, token) for token in tokens[chosen]]
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
@@ -74,10 +77,11 @@ def places_of(scored: NDArray[np.int64], vocabulary: int) -> NDArray[np.int64]:
 def divergences(baseline: NDArray[np.float32], candidate: NDArray[np.float32]) -> NDArray[np.float64]:
     """KL(baseline || candidate) in nats of each pair of log-probabilities (places, vocabulary); shape (places,).
 
-    Rounding may bring a divergence of nothing below 0; it is 0 then.
+    A token that the baseline rules out adds nothing. Rounding may bring a divergence of nothing below 0; it is 0 then.
     """
-    found = [
-        float((np.exp(ours) * (ours - theirs)).sum())
-        for ours, theirs in zip(baseline.astype(np.float64), candidate.astype(np.float64), strict=True)
-    ]
+    found = []
+    for ours, theirs in zip(baseline.astype(np.float64), candidate.astype(np.float64), strict=True):
+        chances = np.exp(ours)
+        further = np.subtract(ours, theirs, out=np.zeros_like(ours), where=chances > 0)
+        found.append(float((chances * further).sum()))
     return np.maximum(np.array(found, dtype=np.float64), 0.0, dtype=np.float64)

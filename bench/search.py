@@ -88,8 +88,7 @@ def _search(
         if hashes is not None:
             need_same_material(prepared, hashes, "search")
         if prepared.kind == "classifier":
-            alpha = config.measure.error_rate / (_FINALISTS + 2)
-            reporter.tell(expected_sentence(parts.judging.examples, alpha))
+            reporter.tell(expected_sentence(parts.judging.examples, _judging_error(config)))
         _write_asked(folder, config, wanted, options, prepared)
         explored = _explored(config, wanted, parts, options, reporter)
         findings = explored.findings()
@@ -100,6 +99,11 @@ def _search(
         if not is_begun(folder, final):
             forget(folder)  # a judging run of what an earlier part of the search had chosen
         return run_prepared(final, parts.judging, replace(options, out=folder), reporter)
+
+
+def _judging_error(config: Config) -> float:
+    """The error rate of one verdict of the run that judges, where all are weighed that may be."""
+    return config.measure.error_rate / (_FINALISTS + 2)
 
 
 def _explored(config: Config, wanted: Wanted, parts: Parts, options: Options, reporter: Reporter) -> "_Explored":
@@ -118,9 +122,26 @@ def _explored(config: Config, wanted: Wanted, parts: Parts, options: Options, re
     with Trials(setting, reporter) as trials:
         made = _Made(trials, answers, parts.choosing)
         layers = _layers(trials)
-        budget = Budget(wanted.max_drop, parts.choosing.examples, metric_of(parts.choosing.kind))
+        budget = _budget(config, wanted, parts.choosing)
+        if budget.metric == "perplexity":
+            reporter.tell(_expected_of_windows(made.whole, budget.error))
         found = explore(layers, made.whole, made.measure, budget, _floor(made.control))
     return _Explored(setting, budget, layers, made, found, trials.seconds)
+
+
+def _budget(config: Config, wanted: Wanted, choosing: Prepared) -> Budget:
+    """The budget; windows of text are few and tell much each, so that their bound can be as strict as the judging run's."""
+    if metric_of(choosing.kind) == "accuracy":
+        return Budget(wanted.max_drop, choosing.examples)
+    return Budget(wanted.max_drop, choosing.examples, "perplexity", _judging_error(config))
+
+
+def _expected_of_windows(whole: Outcome, error: float) -> str:
+    room = whole.difference.value - whole.answers.least_difference(error)
+    return (
+        f"{whole.examples} windows of text bound the perplexity of the whole variant to {100 * math.expm1(room):.2f} % above what they "
+        "show; as many are left to judge on."
+    )
 
 
 @dataclass(frozen=True)
@@ -235,9 +256,17 @@ def _provider(config: Config) -> str | None:
 
 
 def _layers(trials: Trials) -> tuple[str, ...]:
-    """The layers that the whole quantized variant holds in integers, in graph order, as its manifest names them."""
-    steps = trials.whole().variant.manifest.steps
-    return tuple(steps[-1].details.get("layers_quantized", ())) if steps else ()
+    """The layers that the whole quantized variant holds in integers, in graph order, as its manifest names them.
+
+    Raises:
+        BuildError: it names none.
+    """
+    whole = trials.whole()
+    steps = whole.variant.manifest.steps
+    layers = tuple(steps[-1].details.get("layers_quantized", ())) if steps else ()
+    if not layers:
+        raise BuildError(f"the manifest of {whole.name} names no quantized layers that could be left in float")
+    return layers
 
 
 def _floor(control: Bounded) -> float:

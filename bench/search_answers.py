@@ -16,13 +16,11 @@ from .predictions import ClassPredictions, WindowScores, predicted_classes
 from .quality import probabilities
 from .scoring import divergences, places_of
 from .search_findings import Bounded, Metric
-from .stats import t_bounds, tango_bounds
+from .stats import bounded_exp, t_bounds, tango_bounds
 from .workloads.base import Prepared
 
 CLASSES_FILE, WINDOWS_FILE = "scores.npy", "scored.npz"
 _TAIL = 0.025
-_BUDGET_ERROR = 0.05
-"""One-sided error of the bound that a budget is held to on the choosing part; the judging part decides later."""
 _LEAST_PROBABILITY = 1e-9
 
 
@@ -55,12 +53,11 @@ class ClassAnswers:
         """Accuracy less the baseline's, by Tango's score interval."""
         return _paired(self.baseline_right, self.right)
 
-    @property
-    def least_difference(self) -> float:
-        """Tango's lower bound of it, with a one-sided error of 5 %."""
+    def least_difference(self, error: float) -> float:
+        """Tango's lower bound of it, with a one-sided error."""
         gained = int((self.right & ~self.baseline_right).sum())
         lost = int((self.baseline_right & ~self.right).sum())
-        return tango_bounds(gained, lost, self.examples, _BUDGET_ERROR, _BUDGET_ERROR)[0]
+        return tango_bounds(gained, lost, self.examples, error, error)[0]
 
     def over(self, other: Any) -> Bounded:
         """Accuracy less that of another trial's ClassAnswers, on the examples that both answered."""
@@ -92,17 +89,16 @@ class WindowAnswers:
     @property
     def quality(self) -> dict[Metric, float]:
         """The perplexity."""
-        return {"perplexity": float(np.exp(self.nll.sum() / self.tokens.sum()))}
+        return {"perplexity": bounded_exp(float(self.nll.sum() / self.tokens.sum()))}
 
     @property
     def difference(self) -> Bounded:
         """The log of the baseline's perplexity less that of its own, by evidence.Perplexity's interval."""
         return _log_ratio(self.baseline_nll, self.nll, self.tokens, _TAIL)
 
-    @property
-    def least_difference(self) -> float:
-        """The lower bound of it, with a one-sided error of 5 %."""
-        return _log_ratio(self.baseline_nll, self.nll, self.tokens, _BUDGET_ERROR).low
+    def least_difference(self, error: float) -> float:
+        """The lower bound of it, with a one-sided error."""
+        return _log_ratio(self.baseline_nll, self.nll, self.tokens, error).low
 
     def over(self, other: Any) -> Bounded:
         """The log of the perplexity of another trial's WindowAnswers less that of its own."""

@@ -18,7 +18,7 @@ Measure = Callable[[tuple[str, ...], Phase], Outcome | None]
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the rollback: a layer returned to float, or tried in INT8 again, `before` and `after`."""
+    """One step of the rollback: a layer returned to float, or quantized again, `before` and `after`."""
 
     layer: str
     before: Outcome
@@ -62,7 +62,7 @@ def explore(layers: Sequence[str], whole: Outcome, measure: Measure, budget: Bud
     """Try each layer alone, return layers until the budget is kept, then put back those that prove needless, the dearest first.
 
     Args:
-        layers: what is in INT8, in graph order.
+        layers: what is quantized, in graph order.
         whole: the trial with none of them in float.
         measure: makes a trial.
         budget: how much quality may be lost.
@@ -128,7 +128,7 @@ def _rollback(
 
 
 def _removals(now: Outcome, order: Sequence[str], measure: Measure, budget: Budget) -> Iterator[Step]:
-    """Put each returned layer back to INT8, in this order, where the budget is kept without it and nothing gets slower."""
+    """Quantize each returned layer again, in this order, where the budget is kept without it and nothing gets slower."""
     for layer in order:
         tried = measure(tuple(each for each in now.kept if each != layer), "removal")
         if tried is None:

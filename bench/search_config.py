@@ -87,8 +87,10 @@ def _default_steps(precision: str, kind: Kind) -> tuple[dict[str, Any], ...]:
 
 
 def float_of(searched: VariantConfig) -> VariantConfig:
-    """The searched variant without its quantization."""
-    changed = {"steps": searched.steps[:-1], "precision": "fp32", "name": "float"}
+    """The searched variant without its quantization: in FP32, or in FP16 where a step before made it so."""
+    steps = searched.steps[:-1]
+    halved = any(step.get("use") == "onnx-half-precision" for step in steps)
+    changed = {"steps": steps, "precision": "fp16" if halved else "fp32", "name": "float"}
     return VariantConfig.model_validate({**searched.model_dump(), **changed})
 
 

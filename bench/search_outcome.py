@@ -12,6 +12,7 @@ from .search_findings import Bounded, Metric, Phase, TrialRow
 from .stats import quantile_interval
 
 _COVERAGE = 0.95
+_ERROR = 0.05
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,13 @@ class Budget:
         max_drop: accuracy, as a fraction; of a generator, perplexity that may be added, as a share of the baseline's.
         examples: of the choosing part.
         metric: which of the two it is.
+        error: one-sided error of the bound that is held to it on the choosing part; the judging part decides later.
     """
 
     max_drop: float
     examples: int
     metric: Metric = "accuracy"
+    error: float = _ERROR
 
     @property
     def least(self) -> float:
@@ -154,11 +157,14 @@ class Budget:
     def provable(self) -> bool:
         """Whether so many examples can show it at all: a candidate that answers as the baseline does would meet it."""
         same = np.ones(self.examples, np.bool_)
-        return self.metric == "perplexity" or ClassAnswers(same, same, np.zeros(0)).least_difference >= self.least
+        return (
+            self.metric == "perplexity"
+            or ClassAnswers(same, same, np.zeros(0)).least_difference(self.error) >= self.least
+        )
 
     def met(self, outcome: Outcome) -> bool:
         """Whether a trial keeps the budget: by its lower bound where that can be, else by its bare estimate."""
         if not outcome.ok:
             return False
         answers = outcome.answers
-        return (answers.least_difference if self.provable else answers.difference.value) >= self.least
+        return (answers.least_difference(self.error) if self.provable else answers.difference.value) >= self.least

@@ -1,6 +1,7 @@
 """The evaluation data of a search in two: a part to choose on, and a part that only the final run sees.
 
-Of a generator the windows of text are divided; prompts, on which nothing is chosen, are the same in both parts.
+Of a generator the windows of text are divided, and with them the prompts whose references they hold; prompts without references, on
+which nothing is chosen, are the same in both parts.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from ..optimize.files import sha256_of_json, write_json
 from .needed import CHANGED_SHARE
 from .stats import tango_bounds
 from .workloads.base import Prepared, array_file
-from .workloads.prompts import FOLDER as PROMPTS
+from .workloads.prompts import Prompts
 from .workloads.raw_inputs import FOLDER as RAW
 
 SAMPLE = 512
@@ -68,11 +69,13 @@ def _split_windows(prepared: Prepared, folder: Path, random: np.random.Generator
     if count < _LEAST_WINDOWS:
         raise InputError(
             f"search divides the windows of text in two, and {count} are too few for that: give at least {_LEAST_WINDOWS}, by "
-            "more text or a smaller workload.window"
+            "more text, more rows of a table, a smaller workload.window or more max_examples"
         )
     shuffled = random.permutation(count)
-    chosen, judged = np.sort(shuffled[::2]), np.sort(shuffled[1::2])
-    notice = f"Searched: judged on {len(judged)} windows of text that the search did not choose on; it chose on {len(chosen)} others."
+    answered = np.isin(np.arange(count), Prompts.read(prepared.folder).windows)
+    by_answered = shuffled[np.argsort(answered[shuffled], kind="stable")]
+    chosen, judged = np.sort(by_answered[::2]), np.sort(by_answered[1::2])
+    notice = f"Searched: of all windows of text {len(chosen)} were chosen on, and what this run says is of the other {len(judged)} alone."
     choosing = windows_part_of(prepared, chosen, folder / "choosing")
     return Parts(choosing, choosing, windows_part_of(prepared, judged, folder / "judging", (*prepared.notices, notice)))
 
@@ -113,13 +116,14 @@ def part_of(prepared: Prepared, rows: NDArray[np.int64], folder: Path, notices: 
 
 
 def windows_part_of(prepared: Prepared, rows: NDArray[np.int64], folder: Path, notices: Sequence[str] = ()) -> Prepared:
-    """Write a generator's workload that scores these windows, and has the same prompts and calibration data."""
+    """Write a generator's workload that scores these windows, with their prompts, or all, and the same timed ones and calibration data."""
     scoring = folder / "scoring"
     (scoring / "0").mkdir(parents=True)
     for name, array in prepared.arrays("scoring", 0).items():
         np.save(array_file(scoring / "0", name), array[rows])
     np.save(scoring / "bytes.npy", np.load(prepared.folder / "scoring" / "bytes.npy")[rows])
-    for name in ("evaluation", PROMPTS, *(("calibration",) if prepared.calibration_sha256 is not None else ())):
+    Prompts.read(prepared.folder).write_part(folder, rows)
+    for name in ("evaluation", *(("calibration",) if prepared.calibration_sha256 is not None else ())):
         (folder / name).symlink_to(prepared.folder / name, target_is_directory=True)
     return _written(prepared, rows, folder, notices)
 

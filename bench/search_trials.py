@@ -99,11 +99,11 @@ class Trials:
     def take(self, kept: tuple[str, ...], phase: Phase) -> Record | None:
         """Try the searched variant with these layers in float; for phase `float`, its float model.
 
-        None where the time budget has ended; a trial that was made before costs nothing again.
+        None where the time budget has ended; a trial that was made before costs nothing again (a failed `whole` or `float` does).
         """
         sampled = phase == "sensitivity" and self._setting.parts.has_sample
         wanted = (phase == "float", kept, sampled)
-        known = next((each for each in self._made if (each.phase == "float", each.kept, each.sampled) == wanted), None)
+        known = next((each for each in self._made if _is_known(each) and _asked(each) == wanted), None)
         if known is None:
             if phase not in ("whole", "float") and self.seconds >= self._limit(phase):
                 return None
@@ -207,6 +207,15 @@ def _read_records(folder: Path) -> list[Record]:
     if not text.endswith("\n"):
         write_text(path, text[: text.rfind("\n") + 1])
     return [Record.from_dict(event) for event in read_journal(folder, TRIALS)]
+
+
+def _asked(record: Record) -> tuple[bool, tuple[str, ...], bool]:
+    return record.phase == "float", record.kept, record.sampled
+
+
+def _is_known(record: Record) -> bool:
+    """Whether a trial need not be made again: one without which there is no search may have failed by what has passed since."""
+    return not record.reason or record.phase not in ("whole", "float")
 
 
 def _words(phase: Phase, kept: Sequence[str]) -> str:

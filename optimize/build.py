@@ -26,7 +26,7 @@ from .variant import StepRecord, Variant
 
 __all__ = ["adopt", "cache_key", "optimize"]
 
-ARTIFACT_SCHEMA = 3
+ARTIFACT_SCHEMA = 4
 """Part of every cache key; raised when the same recipe would be built otherwise."""
 _ONNX_FILES = "onnxruntime"
 """The backend whose FP32 artifact is the exported ONNX file itself."""

@@ -49,7 +49,7 @@ _FACTORS = {
 _FOUR = 4
 _ZERO_POINT = "_zero_point"
 _TOLERATED = 4
-"""Floating-point bytes a byte of small weights, in weighted nodes, above which quantization did not fit the model."""
+"""Floating-point bytes a small weight, in weighted nodes, above which quantization did not fit the model: more FP32 weights than small."""
 
 
 @dataclass(frozen=True)
@@ -212,11 +212,12 @@ def _integer_mismatch(precision: str, census: Census) -> str:
     missed = census.four_bit + census.eight_bit - found
     if missed > found:
         return f"asked for {precision}, but {missed} of {missed + found} small weights are stored in {other} bits"
-    if census.float_bytes > _TOLERATED * census.small_bytes:
+    small = census.four_bit + census.eight_bit
+    if census.float_bytes > _TOLERATED * small:
         left = ", ".join(f"{count} {name}" for name, count in census.left.items())
         return (
             f"asked for {precision}, but most weights of matrix products and convolutions are still floating point "
-            f"({census.float_bytes} bytes against {census.small_bytes} in 8 bits or fewer; left: {left}): "
+            f"({census.float_bytes} bytes against {small} weights in 8 bits or fewer; left: {left}): "
             "this technique does not fit the model"
         )
     return ""

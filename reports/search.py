@@ -10,15 +10,17 @@ from .tables import Cell, Column
 
 _SHOWN_LAYERS = 3
 _KL = "mean Kullback-Leibler divergence of the probabilities (of classes, of next tokens) from the float model's, in thousandths of a nat"
-_COST = "what a layer in float adds to a call, against the same layer quantized"
+_COST = "what a layer in float adds to a call (a generator's: a request), against the same layer quantized"
 _RETURNED: dict[Metric, Column] = {
     "accuracy": Column(
         "Accuracy returned", "what a layer in float gives back, on the same examples of the choosing part", "points"
     ),
     "perplexity": Column(
-        "Perplexity", "what a layer in float changes it by, on the same windows of the choosing part", "%"
+        "Perplexity change", "what a layer in float changes it by, on the same windows of the choosing part", "%"
     ),
 }
+_EXAMPLES: dict[Metric, str] = {"accuracy": "examples", "perplexity": "windows of text"}
+_CALL: dict[Metric, str] = {"accuracy": "of a call", "perplexity": "of a whole request"}
 _CHANGE: dict[Metric, Column] = {
     "accuracy": Column("Change", "accuracy against the baseline", "points"),
     "perplexity": Column("Change", "perplexity against the baseline", "%"),
@@ -68,8 +70,8 @@ def _sensitivity_cells(row: Sensitivity, metric: Metric) -> Iterator[Cell]:
 
 def _ledger(search: Search) -> SearchTable:
     note = (
-        f"Layers returned to float one after another until the budget was kept on {search.choosing:,} choosing examples, then tried "
-        "quantized again. Cost and return are those of the layer in float, at that step; time and change are those of the variant "
+        f"Layers returned to float one after another until the budget was kept on {search.choosing:,} choosing {_EXAMPLES[search.metric]}, then "
+        "quantized again one by one. Cost and return are those of the layer in float, at that step; time and change are those of the variant "
         "as it was tried."
     )
     columns = (
@@ -78,7 +80,7 @@ def _ledger(search: Search) -> SearchTable:
         Column("Decision", "what became of it"),
         Column("Cost", _COST, "ms"),
         _RETURNED[search.metric],
-        Column("Time", "of a call of the variant", "ms"),
+        Column("Time", f"{_CALL[search.metric]} of the variant", "ms"),
         _CHANGE[search.metric],
     )
     return SearchTable(
@@ -104,9 +106,9 @@ def _front(search: Search) -> SearchTable:
     columns = (
         Column("Layers in float", "in the trial"),
         Column("Weighed as", "its name in this run"),
-        Column("Time", "of a call", "ms"),
+        Column("Time", _CALL[search.metric], "ms"),
         _CHANGE[search.metric],
-        Column("n", "examples, or windows of text"),
+        Column("n", _EXAMPLES[search.metric]),
     )
     phases = {each.number: each.phase for each in search.trials}
     rows = []

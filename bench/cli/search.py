@@ -23,7 +23,7 @@ def command(
         typer.Option(
             min=0,
             max=1,
-            help=f"Accuracy that may be lost, as a fraction (perplexity that may be added); default {MAX_DROP}.",
+            help=f"Accuracy that may be lost, as a fraction (of a generator, the share by which perplexity may grow); default {MAX_DROP}.",
         ),
     ] = None,
     max_seconds: Annotated[

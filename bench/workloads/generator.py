@@ -143,7 +143,7 @@ class _Maker:
         random = np.random.default_rng(self.config.seed)
         timed = {length: prompts_of(text.ids, length, random) for length in self.measure.prompt_lengths}
         asked = prompts_apart(text.ids, self.measure.prompt_lengths[0], self._most_prompts)
-        prompts = self._prompts(list(asked), [self.tokenizer.decode(ids) for ids in asked], ())
+        prompts = self._prompts(list(asked), [self.tokenizer.decode(ids) for ids in asked])
         windows, sentence = self._windows(text)
         return {length: (ids, np.ones_like(ids)) for length, ids in timed.items()}, prompts, windows, [sentence]
 
@@ -164,6 +164,7 @@ class _Maker:
             [ids[row] for row in asked],
             [texts[row] for row in asked],
             tuple(references[row] for row in asked) if referred else (),
+            tuple(asked) if referred else (),
         )
         if referred:
             windows, sentence = self._references(data, ids, references, rows)
@@ -190,7 +191,13 @@ class _Maker:
         ends = np.array([end for _, end in made["offset_mapping"]], dtype=np.int64)
         return TokenText(np.array(made["input_ids"], dtype=np.int64), bytes_of_tokens(text, ends))
 
-    def _prompts(self, ids: Sequence[Tokens], texts: Sequence[str], references: tuple[str, ...]) -> Prompts:
+    def _prompts(
+        self,
+        ids: Sequence[Tokens],
+        texts: Sequence[str],
+        references: tuple[str, ...] = (),
+        windows: tuple[int, ...] = (),
+    ) -> Prompts:
         sampling = self.measure.sampling
         return Prompts(
             tuple(ids),
@@ -199,6 +206,7 @@ class _Maker:
             self.measure.most_new_tokens,
             self.end_tokens,
             None if sampling is None else sampling.model_dump(),
+            windows,
         )
 
     def write_calibration(self, data: Path, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class Prompts:
         ids: the tokens of each prompt, at its own length.
         texts: the prompts as text.
         references: the text that each prompt's answer is held to; empty where there are none.
+        windows: the scored window that holds each prompt's reference; empty where there are none.
         max_new_tokens: tokens of an answer.
         end_tokens: an answer ends with the first of these.
         sampling: temperature, top_k, top_p and seed of drawn answers; None: greedy.
@@ -39,6 +40,7 @@ class Prompts:
     max_new_tokens: int
     end_tokens: tuple[int, ...] = ()
     sampling: dict[str, Any] | None = None
+    windows: tuple[int, ...] = ()
     folder: Path = field(default=Path(), compare=False)
 
     def facts(self) -> dict[str, Any]:
@@ -54,12 +56,30 @@ class Prompts:
         tokenizer.backend_tokenizer.save(str(folder / _TOKENIZER))
         write_json(folder / _PROMPTS, self.facts())
 
+    def write_part(self, prepared: Path, rows: NDArray[np.int64]) -> None:
+        """Write those whose references are in these windows, as windows of a part that holds no others; all where none is."""
+        places = {int(row): place for place, row in enumerate(rows)}
+        kept = [number for number, window in enumerate(self.windows) if window in places]
+        part = self
+        if kept:
+            part = replace(
+                self,
+                ids=tuple(self.ids[number] for number in kept),
+                texts=tuple(self.texts[number] for number in kept),
+                references=tuple(self.references[number] for number in kept),
+                windows=tuple(places[self.windows[number]] for number in kept),
+            )
+        folder = prepared / FOLDER
+        folder.mkdir(parents=True)
+        (folder / _TOKENIZER).symlink_to(self.folder / _TOKENIZER)
+        write_json(folder / _PROMPTS, part.facts())
+
     @staticmethod
     def read(prepared: Path) -> "Prompts":
         """Read what `write` wrote."""
         path = prepared / FOLDER / _PROMPTS
         data = json.loads(path.read_text(encoding="utf-8"))
-        tuples = {name: tuple(data[name]) for name in ("texts", "references", "end_tokens")}
+        tuples = {name: tuple(data[name]) for name in ("texts", "references", "end_tokens", "windows")}
         ids = tuple(np.array(each, dtype=np.int64) for each in data["ids"])
         return Prompts(**{**data, **tuples, "ids": ids, "folder": path.parent})
 

@@ -70,6 +70,11 @@ def test_compared_places_are_scored_ones_spread_over_all_windows() -> None:
     np.testing.assert_array_equal(places_of(scored[:1], VOCABULARY)[:, 1], range(8, 16))
 
 
+def test_the_one_place_of_a_window_is_in_its_middle() -> None:
+    """Where there is room for one place a window it is not the first scored token, which has least before it."""
+    assert places_of(windows(300, 16)["scored"], VOCABULARY)[:, 1].tolist() == [12] * 256
+
+
 def test_divergences_are_scipys_relative_entropy() -> None:
     """KL of each place agrees with scipy's entropy; of equal distributions it is 0."""
     from scipy.stats import entropy
@@ -78,3 +83,13 @@ def test_divergences_are_scipys_relative_entropy() -> None:
     found = divergences(np.log(ours).astype(np.float32), np.log(theirs).astype(np.float32))
     np.testing.assert_allclose(found, entropy(ours, theirs, axis=1), rtol=1e-5)
     assert divergences(np.log(ours), np.log(ours)).tolist() == [0.0] * 4
+
+
+def test_a_token_that_cannot_come_adds_no_divergence() -> None:
+    """With a probability of 0 for both, or for the baseline alone, a token counts nothing, as in scipy."""
+    from scipy.stats import entropy
+
+    ours, theirs = np.array([[0.5, 0.5, 0.0, 0.0]]), np.array([[0.25, 0.5, 0.25, 0.0]])
+    with np.errstate(divide="ignore"):
+        found = divergences(np.log(ours), np.log(theirs))
+    np.testing.assert_allclose(found, entropy(ours, theirs, axis=1))

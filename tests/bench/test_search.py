@@ -21,7 +21,7 @@ from weighbridge.bench.results import Results, read_results
 from weighbridge.bench.running import Options
 from weighbridge.bench.schema import validate
 from weighbridge.bench.search import resume, search
-from weighbridge.bench.search_config import Wanted, final_config, leaving, searched_variant
+from weighbridge.bench.search_config import Wanted, final_config, float_of, leaving, searched_variant
 from weighbridge.bench.search_findings import read_search
 from weighbridge.bench.search_trials import TRIALS, Trials
 from weighbridge.bench.session import Weighed
@@ -176,6 +176,15 @@ def test_which_variant_is_searched() -> None:
     default = {"backend": "onnxruntime", "precision": "int8"}
     others: list[dict[str, Any]] = [{"backend": "torch", "baseline": True}, {"backend": "torch", "precision": "bf16"}]
     assert searched_variant(config_of(variants=[*others, default]), None).name == "onnxruntime-int8"
+    packed = {
+        "name": "packed",
+        "backend": "onnxruntime",
+        "precision": "int8",
+        "steps": [{"use": "weight-only", "bits": 8}],
+    }
+    for variant in ({"backend": "onnxruntime", "precision": "int4"}, packed):
+        searched = searched_variant(config_of(variants=[*others, variant]), None)
+        assert searched.precision == variant["precision"]
     with pytest.raises(ConfigError, match="no variant of the config can be searched"):
         searched_variant(config_of(variants=others), None)
 
@@ -192,6 +201,28 @@ def test_layers_are_left_out_beside_those_that_the_config_leaves_out() -> None:
     assert leaving(given, (), "classifier") is given
     (step,) = leaving(bare.model_copy(update={"precision": "int4"}), ("b",), "decoder").steps
     assert (step["use"], step["bits"], step["block_size"], step["exclude"]) == ("weight-only", 4, 128, ["b"])
+
+
+def test_the_float_model_has_the_precision_that_the_other_steps_leave() -> None:
+    """Without its quantization a variant is FP32, or FP16 where a step before it halved the weights."""
+    halved, quantizing = {"use": "onnx-half-precision"}, {"use": "weight-only", "bits": 4}
+    variant = {"name": "v", "backend": "onnxruntime", "precision": "int4", "steps": [quantizing]}
+    base = {"backend": "torch", "baseline": True}
+    (plain,) = config_of(variants=[base, variant]).variants[1:]
+    (half,) = config_of(variants=[base, {**variant, "steps": [halved, quantizing]}]).variants[1:]
+    assert [(each.precision, len(each.steps)) for each in map(float_of, (plain, half))] == [("fp32", 0), ("fp16", 1)]
+
+
+def test_a_generators_budget_is_a_rule_on_perplexity() -> None:
+    """It comes first, once, beside the rules of the config's preset for generators; all ask the chosen one."""
+    data = config_of().model_dump(exclude_none=True)
+    data["workload"] = {"name": "w", "task": "text-generation", "model": "m", "data": "t.txt"}
+    config = parse_config({**data, "gates": {"preset": "no-regression"}}, "test")
+    final = final_config(config, "decoder", 0.02, config.variants[1], {"int8": ()}, "int8")
+    first, *rest = final.gates.rules
+    assert (first.metric, first.compare, first.max) == ("perplexity", "ratio", 1.02)
+    assert [(each.metric, each.max) for each in rest] == [("tpot", 1.03), ("perplexity", 1.01)]
+    assert {each.variants for each in final.gates.rules} == {("int8",)}
 
 
 def test_the_rules_of_the_judging_run_are_asked_of_the_choice() -> None:

@@ -9,7 +9,11 @@ from weighbridge.bench.config import WorkloadConfig
 from weighbridge.bench.search_split import Parts, expected_sentence, split
 from weighbridge.bench.workloads.base import Prepared
 from weighbridge.bench.workloads.fake import prepare_fake
+from weighbridge.bench.workloads.prompts import Prompts
+from weighbridge.bench.workloads.text_windows import Windows
 from weighbridge.optimize.errors import ConfigError, InputError
+from weighbridge.optimize.files import write_json
+from weighbridge.optimize.source import Source
 
 
 def numbers(part: Prepared) -> list[int]:
@@ -58,6 +62,78 @@ def test_a_part_keeps_what_belongs_to_its_rows(tmp_path: Path, write_behaviour: 
     assert judging.notices == (
         "Searched: judged on 150 examples that the search did not choose on; it chose on 150 others.",
     )
+
+
+def generator_workload(folder: Path, references: tuple[int, ...] = ()) -> Prepared:
+    """A prepared workload of 16 windows, whose tokens are their numbers; of some the references are asked for."""
+    for part in ("evaluation", "calibration"):
+        (folder / part / "0").mkdir(parents=True)
+    ids = np.repeat(np.arange(16)[:, None], 4, axis=1)
+    Windows(ids, np.ones_like(ids), np.ones_like(ids), np.arange(16)).write(folder / "scoring")
+    texts = tuple(f"prompt {window}" for window in references or (0, 1))
+    prompts = Prompts(
+        tuple(np.array([1, 2]) for _ in texts), texts, texts if references else (), 4, windows=references, folder=folder
+    )
+    (folder / "generation").mkdir()
+    write_json(folder / "generation" / "prompts.json", prompts.facts())
+    (folder / "generation" / "tokenizer.json").write_text("{}", encoding="utf-8")
+    made = Prepared(
+        folder=folder,
+        name="w",
+        task="text-generation",
+        kind="decoder",
+        source=Source("transformers", "model", "text-generation", "0"),
+        class_names=(),
+        lengths=(8,),
+        examples=16,
+        drawn=False,
+        fixed_batch=None,
+        data_sha256="0",
+        calibration_sha256="1",
+        notices=("Perplexity is over 16 windows.",),
+    )
+    made.write()
+    return made
+
+
+def test_a_generators_windows_are_in_one_part_each(tmp_path: Path) -> None:
+    """Half of the windows are chosen on, the others judged, bytes with them; the sample is all, prompts and calibration are shared."""
+    parts = split(generator_workload(tmp_path / "whole"), tmp_path / "parts", seed=1)
+    found = [part.arrays("scoring", 0)["input_ids"][:, 0].tolist() for part in (parts.choosing, parts.judging)]
+    assert sorted(found[0] + found[1]) == list(range(16))
+    assert len(found[0]) == len(found[1]) == 8
+    for part, numbers_ in zip((parts.choosing, parts.judging), found, strict=True):
+        assert np.load(part.folder / "scoring" / "bytes.npy").tolist() == numbers_
+        assert Prompts.read(part.folder).texts == ("prompt 0", "prompt 1")
+        assert (part.folder / "generation" / "tokenizer.json").is_file()
+        assert (part.folder / "calibration" / "0").is_dir()
+        assert Prepared.read(part.folder) == part
+    assert not parts.has_sample
+    assert parts.choosing.data_sha256 != parts.judging.data_sha256
+    assert parts.judging.notices == (
+        "Perplexity is over 16 windows.",
+        "Searched: of all windows of text 8 were chosen on, and what this run says is of the other 8 alone.",
+    )
+
+
+def test_prompts_go_with_the_windows_of_their_references(tmp_path: Path) -> None:
+    """No prompt is answered in the judging run whose reference was chosen on; both parts have half of those asked."""
+    asked = (1, 4, 9, 10, 12, 15)
+    parts = split(generator_workload(tmp_path / "whole", asked), tmp_path / "parts", seed=2)
+    texts = []
+    for part in (parts.choosing, parts.judging):
+        prompts, ids = Prompts.read(part.folder), part.arrays("scoring", 0)["input_ids"][:, 0]
+        assert prompts.texts == prompts.references
+        assert prompts.texts == tuple(f"prompt {ids[window]}" for window in prompts.windows)
+        texts.append(prompts.texts)
+    assert [len(each) for each in texts] == [3, 3]
+    assert sorted(texts[0] + texts[1]) == sorted(f"prompt {window}" for window in asked)
+
+
+def test_one_prompt_is_answered_whatever_part_its_reference_is_in(tmp_path: Path) -> None:
+    """A run cannot do without prompts: where all of them would go to the other part, they are in both."""
+    parts = split(generator_workload(tmp_path / "whole", (3,)), tmp_path / "parts", seed=0)
+    assert [Prompts.read(part.folder).texts for part in (parts.choosing, parts.judging)] == [("prompt 3",)] * 2
 
 
 def test_what_cannot_be_divided_is_refused(fake_workload: Prepared, tmp_path: Path) -> None:

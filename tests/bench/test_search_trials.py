@@ -87,6 +87,22 @@ def test_a_trial_that_fails_costs_only_itself(
     assert len(lines(setting)) == 2
 
 
+def test_what_there_is_no_search_without_is_tried_again(
+    setting: Setting, building: list[VariantConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A float model whose process died is a trial that failed; gone on with, it is made anew, under a number of its own."""
+    del building
+    with monkeypatch.context() as patch, Trials(setting, Silent()) as trials:
+        patch.setattr(Trials, "_opened", dying)
+        failed = trials.take((), "float")
+    with Trials(setting, Silent()) as again:
+        made = again.take((), "float")
+        assert again.take((), "float") == made
+    assert failed is not None
+    assert made is not None
+    assert (failed.reason, failed.number, made.reason, made.number) == ("its process was killed", 0, "", 1)
+
+
 def dying(_: Trials) -> Child:
     raise WorkerError("its process was killed")
 

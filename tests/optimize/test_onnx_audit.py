@@ -49,7 +49,7 @@ FP16 = replace(FP32, weight_bytes={"float16": 400, "float32": 8})
         (
             "int8",
             replace(INT8, left={"LSTM": 1}, float_bytes=801),
-            r"801 bytes against 200 in 8 bits .* left: 1 LSTM\)",
+            r"801 bytes against 200 weights in 8 bits .* left: 1 LSTM\)",
         ),
         ("int4", INT4, ""),
         ("int4", FP32, "asked for int4, but no node computes in integers; left in floating point: 2 MatMul"),
@@ -58,7 +58,8 @@ FP16 = replace(FP32, weight_bytes={"float16": 400, "float32": 8})
         ("int4", replace(INT4, eight_bit=200), ""),
         ("int4", replace(INT4, eight_bit=201), "asked for int4, but 201 of 401 small weights are stored in 8 bits"),
         ("int8", replace(INT8, four_bit=201), "asked for int8, but 201 of 401 small weights are stored in 4 bits"),
-        ("int4", replace(INT4, float_bytes=401), "asked for int4, but most weights .* are still floating point"),
+        ("int4", replace(INT4, float_bytes=800), ""),
+        ("int4", replace(INT4, float_bytes=801), "asked for int4, but most weights .* are still floating point"),
         ("fp32", INT4, "asked for fp32, but 2 nodes compute in integers"),
     ],
 )

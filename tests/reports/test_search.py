@@ -57,6 +57,16 @@ def test_the_tables_of_a_search() -> None:
     assert all(len(row) == len(table.columns) for table in (sensitivity, ledger, front) for row in table.rows)
 
 
+def test_a_generators_tables_tell_perplexity_in_percent_with_ordered_ends() -> None:
+    """A gain of 0.0123 nats a token [0.004, 0.02] is 1.22 % less perplexity [-1.98, -0.40]; a request is timed, windows counted."""
+    sensitivity, ledger, front = tables_of(replace(search_of(), metric="perplexity"))
+    assert (sensitivity.rows[0][2].text, sensitivity.rows[0][2].detail) == ("-1.22", "[-1.98, -0.40]")
+    assert sensitivity.columns[2].title == "Perplexity change"
+    assert "1,000 choosing windows of text" in ledger.note
+    assert {column.unit for column in (ledger.columns[4], ledger.columns[6], front.columns[3])} == {"%"}
+    assert (front.columns[2].help, front.columns[4].help) == ("of a whole request", "windows of text")
+
+
 def test_a_search_that_returned_nothing_has_no_ledger() -> None:
     """A table without rows is left out; many layers are told by the first three."""
     search = replace(search_of(), ledger=())
