@@ -19,7 +19,7 @@ from .training import Teacher, TrainingConfig, TrainingReport, fit
 
 _HELD_OUT = 0.2
 _BATCH_SIZE = 32
-_PATIENCE = 5
+_LEAST_PATIENCE = 5
 _SCORED_ROWS = 512
 """Which units to take out is settled by so many rows; recovery learns from all."""
 
@@ -31,7 +31,7 @@ class RecoveryConfig(StepConfig):
         0,
         ge=0,
         description="train at most so many steps afterwards, on the calibration data, of which a fifth is held out: the "
-        "weights that are best on it are kept, and five epochs without better ones end it",
+        "weights that are best on it are kept, and two thirds of the epochs, at least five, without better ones end it",
     )
     learning_rate: float = Field(1e-4, gt=0, description="peak learning rate of recovery")
     distil: float = Field(
@@ -92,18 +92,27 @@ def recover(module: Any, source: TorchModel, config: RecoveryConfig, examples: E
     teacher = Teacher(asked_once, config.distil, config.temperature) if config.distil else None
     rows = row_count(arrays)
     training = rows - math.ceil(rows * _HELD_OUT)
+    epochs = math.ceil(steps / max(1, math.ceil(training / _BATCH_SIZE)))
     how = TrainingConfig(
         learning_rate=config.learning_rate,
-        epochs=math.ceil(steps / max(1, math.ceil(training / _BATCH_SIZE))),
+        epochs=epochs,
         max_steps=steps,
         batch_size=_BATCH_SIZE,
         validation_share=_HELD_OUT,
-        patience=_PATIENCE,
+        patience=_patience(epochs),
         seed=config.seed,
         threads=torch.get_num_threads(),
     )
     with torch.random.fork_rng(devices=[]):
         return fit(module, arrays, labels, how, _silent, teacher)
+
+
+def _patience(epochs: int) -> int:
+    """How many epochs without lower held-out loss end a recovery.
+
+    The rate rises, stays high and falls as a half cosine: what a gentle start reached is beaten again only when it has fallen.
+    """
+    return max(_LEAST_PATIENCE, math.ceil(2 * epochs / 3))
 
 
 class AskedOnce:

@@ -45,7 +45,7 @@ LIGHT: list[dict[str, Any]] = [
         "ratio": 0.5,
         "targets": ["heads", "ffn"],
         "score": "taylor",
-        "recover_steps": 6000,
+        "recover_steps": 3000,
         **RECOVERY,
     },
 ]

@@ -1,13 +1,18 @@
 """Recovery: the teacher of a classifier is asked for each row once; calibration data is read, never written."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from weighbridge.optimize.model import Examples, Signature, TensorSpec
-from weighbridge.optimize.recovery import AskedOnce, learning_batches
+from weighbridge.optimize import recovery
+from weighbridge.optimize.model import Examples, Signature, TensorSpec, TorchModel
+from weighbridge.optimize.recovery import AskedOnce, RecoveryConfig, learning_batches, recover
+from weighbridge.optimize.training import TrainingConfig, TrainingReport
 
 ROWS = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
 SIDES = np.arange(6, dtype=np.int64)
+SPECS = (TensorSpec("x", "float32", ("batch", 3)), TensorSpec("side", "int64", ("batch",)))
 
 
 class Counting(torch.nn.Module):
@@ -48,9 +53,26 @@ def test_labels_that_must_not_be_written_are_learnt_from() -> None:
     """Read-only labels, as pandas gives them, come as tensors of their own, without torch's warning."""
     labels = np.array([1, 0, 2, 1, 0, 2], dtype=np.int64)
     labels.flags.writeable = False
-    specs = (TensorSpec("x", "float32", ("batch", 3)), TensorSpec("side", "int64", ("batch",)))
     data = ({"x": ROWS[:4], "side": SIDES[:4]}, {"x": ROWS[4:], "side": SIDES[4:]})
     examples = Examples(probes=data, calibration=data, calibration_labels=labels)
-    found = list(learning_batches(Counting(), Signature("classifier", specs, ("logits",)), examples))
+    found = list(learning_batches(Counting(), Signature("classifier", SPECS, ("logits",)), examples))
     assert [given.tolist() for _, given in found] == [[1, 0, 2, 1], [0, 2]]
     assert torch.equal(found[1][0]["side"], torch.tensor([4, 5]))
+
+
+@pytest.mark.parametrize(("steps", "epochs", "patience"), [(3, 3, 5), (9, 9, 6), (24, 24, 16)])
+def test_patience_is_two_thirds_of_the_epochs_and_at_least_five(
+    steps: int, epochs: int, patience: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of six rows four are trained on, one step an epoch: so many epochs of steps, so many without a better loss end it."""
+    asked: list[TrainingConfig] = []
+
+    def fit(*given: Any) -> TrainingReport:
+        asked.append(next(each for each in given if isinstance(each, TrainingConfig)))
+        return TrainingReport(0, (), ())
+
+    monkeypatch.setattr(recovery, "fit", fit)
+    data = ({"x": ROWS, "side": SIDES},)
+    model = TorchModel(Counting(), Signature("classifier", SPECS, ("logits",)))
+    recover(model.module, model, RecoveryConfig(recover_steps=steps), Examples(probes=data, calibration=data))
+    assert [(each.epochs, each.patience, each.max_steps) for each in asked] == [(epochs, patience, steps)]
