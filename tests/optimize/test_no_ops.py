@@ -187,7 +187,7 @@ def test_a_fused_layer_in_float_is_seen() -> None:
     ]
     graph = helper.make_graph(nodes, "g", [], [], [numpy_helper.from_array(a, name) for name, a in tensors.items()])
     reason = mismatch("int8", census_of(helper.make_model(graph)))
-    assert "14400 bytes against 36 in 8 bits or fewer; left: 1 FusedGemm" in reason
+    assert "14400 bytes against 36 weights in 8 bits or fewer; left: 1 FusedGemm" in reason
 
 
 def test_a_provider_that_is_not_there_is_no_cpu_run(onnx_model: Get, monkeypatch: pytest.MonkeyPatch) -> None:
