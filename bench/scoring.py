@@ -67,9 +67,8 @@ def places_of(scored: NDArray[np.int64], vocabulary: int) -> NDArray[np.int64]:
     for window in windows:
         tokens = np.flatnonzero(scored[window])
         count = min(each, len(tokens))
-        chosen = ((np.arange(count) + 0.5) * len(tokens) / count).astype(
-            np.int64
-        )  # of one place the middle, not the first
+        # The middles of equal stretches: a single place is not the first token, which has least before it.
+        chosen = ((np.arange(count) + 0.5) * len(tokens) / count).astype(np.int64)
         found += [(window, token) for token in tokens[chosen]]
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
