@@ -42,13 +42,20 @@ LIGHT: list[dict[str, Any]] = [
     {"use": "structured-pruning", "ratio": 0.5, "targets": ["layers"], "recover_steps": 1500, **RECOVERY},
     {
         "use": "structured-pruning",
-        "ratio": 0.5,
+        "ratio": 0.4,
         "targets": ["heads", "ffn"],
         "score": "taylor",
         "recover_steps": 3000,
         **RECOVERY,
     },
 ]
+FIRST: dict[str, Any] = {"use": "graph-optimization", "passes": ["first-position"]}
+FIRST_INT8: dict[str, Any] = {
+    "name": "ort-first-int8",
+    "backend": "onnxruntime",
+    "precision": "int8",
+    "steps": [FIRST, {"use": "dynamic-int8"}],
+}
 VARIANTS: list[dict[str, Any]] = [
     {"backend": "onnxruntime", "precision": "fp32", "baseline": True},
     {"backend": "torch", "precision": "fp32"},
@@ -56,11 +63,12 @@ VARIANTS: list[dict[str, Any]] = [
     {"backend": "onnxruntime", "precision": "int8"},
     {"backend": "openvino", "precision": "fp32"},
     {"backend": "openvino", "precision": "int8"},
+    FIRST_INT8,
     {
         "name": "ort-light-int8",
         "backend": "onnxruntime",
         "precision": "int8",
-        "steps": [*LIGHT, {"use": "dynamic-int8"}],
+        "steps": [*LIGHT, FIRST, {"use": "dynamic-int8"}],
     },
 ]
 
@@ -176,6 +184,7 @@ def plain_against_ours(model: Path, data: Path, out: Path | None) -> Results:
                 "baseline": True,
             },
             {"backend": "onnxruntime", "precision": "int8"},
+            FIRST_INT8,
         ]
         return run(config_of(model, data, variants, (1, 8), (LENGTH, 128)), Options(out=out), ConsoleReporter())
 

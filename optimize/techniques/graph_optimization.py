@@ -1,8 +1,9 @@
 """Clean-ups of the ONNX graph, each kept only where it is proved harmless and measurably helps on this machine.
 
-`ort-offline` writes down what ONNX Runtime's optimizer makes of the graph, at its level EXTENDED: the level above it lays
-tensors out for the processor of the build. `onnxscript-fusions` joins attention, norms and GELU into ONNX Runtime's own
-operators. Both graphs run in ONNX Runtime only.
+`first-position` lets the last layer compute the one position that a BERT-like classifier reads. `onnxscript-fusions` joins
+attention, norms and GELU into ONNX Runtime's own operators. `ort-offline` writes down what ONNX Runtime's optimizer makes of
+the graph, at its level EXTENDED: the level above it lays tensors out for the processor of the build. What the last two leave
+runs in ONNX Runtime only.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pydantic import Field
 
 from ..errors import BuildError, first_line
 from ..model import Batch, Examples, Model, OnnxModel
+from ..onnx_first_position import read_first_position
 from ..parity import Reference, open_model, reference_of
 from ..quick_timing import Ratio, time_ratio
 from ..quiet import quiet
@@ -26,7 +28,7 @@ _PLACEMENT = 0.005
 _LOSS = 0.02
 """What a pass may cost at one shape where it gains at another."""
 
-Pass = Literal["ort-offline", "onnxscript-fusions"]
+Pass = Literal["first-position", "ort-offline", "onnxscript-fusions"]
 
 
 class GraphOptimization(StepConfig):
@@ -34,9 +36,10 @@ class GraphOptimization(StepConfig):
 
     use: ClassVar[str] = "graph-optimization"
     passes: tuple[Pass, ...] = Field(
-        ("onnxscript-fusions", "ort-offline"),
+        ("first-position", "onnxscript-fusions", "ort-offline"),
         min_length=1,
-        description="clean-ups, in order: onnxscript-fusions (ONNX Runtime's fused operators), "
+        description="clean-ups, in order: first-position (the last layer computes only the position that is read), "
+        "onnxscript-fusions (ONNX Runtime's fused operators), "
         "ort-offline (what its optimizer makes of the graph, at level EXTENDED)",
     )
 
@@ -76,6 +79,8 @@ def _broken(name: Pass, model: OnnxModel, candidate: OnnxModel, reference: Refer
         with quiet():
             _PASSES[name](model.path, candidate.path)
             onnx.checker.check_model(str(candidate.path))
+    except BuildError as error:
+        return f"discarded: {error}"
     except Exception as error:  # noqa: BLE001 - foreign rewriting of foreign graphs: the reason is recorded, the pass discarded
         return f"discarded: it failed ({first_line(error)})"
     try:
@@ -83,6 +88,14 @@ def _broken(name: Pass, model: OnnxModel, candidate: OnnxModel, reference: Refer
     except BuildError as error:
         return f"discarded: {error}"
     return ""
+
+
+def _first_position(source: Path, target: Path) -> None:
+    import onnx
+
+    model = onnx.load(str(source))
+    read_first_position(model)
+    onnx.save(model, str(target))
 
 
 def _ort_offline(source: Path, target: Path) -> None:
@@ -111,6 +124,7 @@ def _onnxscript_fusions(source: Path, target: Path) -> None:
 
 
 _PASSES: dict[Pass, Callable[[Path, Path], None]] = {
+    "first-position": _first_position,
     "ort-offline": _ort_offline,
     "onnxscript-fusions": _onnxscript_fusions,
 }

@@ -231,7 +231,7 @@ def test_passes_that_do_not_help_are_recorded(build: Build) -> None:
     """A graph optimization is part of the record with its reasons, and the variant is what it would be without it."""
     manifest = build("mlp", "onnxruntime", "int8", {"use": "graph-optimization"}, DYNAMIC).manifest
     record = manifest.steps[1]
-    assert record.step["passes"] == ["onnxscript-fusions", "ort-offline"]
+    assert record.step["passes"] == ["first-position", "onnxscript-fusions", "ort-offline"]
     assert all(each["kept"] or each["reason"].startswith("discarded: ") for each in record.details["passes"].values())
     assert manifest.audit.nodes["MatMulInteger"] == 2
 

@@ -71,11 +71,22 @@ def test_a_pass_that_does_not_surely_help_is_discarded(
 
 def test_passes_follow_each_other(optimized: Any) -> None:
     """Each pass works on what the one before it left, and each is judged for itself."""
-    result = optimized("bert", (FASTER, FASTER, SAME, SAME))
+    result = optimized("bert", (FASTER, FASTER, FASTER, FASTER, SAME, SAME))
     assert {name: record["kept"] for name, record in result.details["passes"].items()} == {
+        "first-position": True,
         "onnxscript-fusions": True,
         "ort-offline": False,
     }
+    counts = count_nodes(onnx.load(str(result.model.path)))
+    assert counts["Attention"] == 1, "the last layer's queries are cut, so that its attention is not of the fused kind"
+
+
+def test_a_pass_without_a_place_is_discarded(optimized: Any, onnx_model: Get) -> None:
+    """A classifier of rows has no positions to leave out; the record says so, and nothing was timed."""
+    result = optimized("mlp", (), passes=["first-position"])
+    assert result.model == onnx_model("mlp")
+    record = result.details["passes"]["first-position"]
+    assert record["reason"] == "discarded: no matrix product computes positions that nothing reads"
 
 
 def raising(*_: Path) -> None:
@@ -118,7 +129,7 @@ def test_every_real_pass_is_kept_or_discarded_with_its_reason(
     optimized: Any, torch_model: Get, probes: dict[str, Any], name: str
 ) -> None:
     """Whatever the passes make of a graph, what comes out answers as the module does."""
-    result = optimized(name, (FASTER,) * 4)
+    result = optimized(name, (FASTER,) * 6)
     assert all(record["kept"] or record["reason"] for record in result.details["passes"].values())
     reference_of(torch_model(name), probes[name]).verify_model(result.model, exact=True)
 
@@ -137,7 +148,7 @@ def test_what_passes_leave_can_be_quantized(
     optimized: Any, apply: Any, onnx_model: Get, probes: dict[str, Any], name: str, use: str
 ) -> None:
     """After every pass INT8 weights replace float ones, the audit agrees, and answers stay near."""
-    fused = optimized(name, (FASTER,) * 4).model
+    fused = optimized(name, (FASTER,) * 6).model
     quantized = apply(fused, use, probes[name]).model
     assert mismatch("int8", census_of(onnx.load(str(quantized.path)))) == ""
     assert reference_of(onnx_model(name), probes[name]).verify_model(quantized, exact=False).cosine > 0.9
