@@ -27,7 +27,7 @@ from .running import Options, complete, new_run_folder, prepared_workload, run_p
 from .search_answers import reference_of
 from .search_choice import Found, explore, finalists, front, sensitivity_of
 from .search_config import Wanted, final_config, metric_of, searched_variant
-from .search_findings import FOLDER, Bounded, FrontRow, Phase, Search, write_search
+from .search_findings import FOLDER, Bounded, FrontRow, Phase, Search, perplexity_change, write_search
 from .search_outcome import Budget, Outcome, Record, typical
 from .search_split import Parts, expected_sentence, split
 from .search_trials import Setting, Trials
@@ -314,7 +314,8 @@ def _loss_in_words(best: Outcome, budget: Budget) -> str:
     if budget.metric == "accuracy":
         value, low, high = (100 * each for each in (found.value, found.low, found.high))
         return f"{drop:g} points on {best.examples:,} choosing examples: accuracy {value:+.2f} [{low:+.2f}, {high:+.2f}] points"
-    value, low, high = (100 * math.expm1(-each) for each in (found.value, found.high, found.low))
+    change = perplexity_change(found)
+    value, low, high = (100 * each for each in (change.value, change.low, change.high))
     return f"{drop:g} % on {best.examples:,} choosing windows of text: perplexity {value:+.2f} % [{low:+.2f} %, {high:+.2f} %]"
 
 

@@ -1,5 +1,6 @@
 """What a search found, as plain data: the `search` object of results.json. Light, for the reports read it."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,11 @@ class Bounded:
     value: float
     low: float
     high: float
+
+
+def perplexity_change(found: Bounded) -> Bounded:
+    """What a difference of log-likelihoods a token does to perplexity, as a share of it."""
+    return Bounded(*(math.expm1(-each) for each in (found.value, found.high, found.low)))
 
 
 @dataclass(frozen=True)

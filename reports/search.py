@@ -1,10 +1,9 @@
 """What a search tried: sensitivity of each layer, the ledger of the rollback, the front; every cell is ready to print."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..bench.search_findings import Bounded, LedgerRow, Metric, Search, Sensitivity
+from ..bench.search_findings import Bounded, LedgerRow, Metric, Search, Sensitivity, perplexity_change
 from . import words
 from .tables import Cell, Column
 
@@ -130,7 +129,7 @@ def _listed(layers: Sequence[str]) -> str:
 def _quality(found: Bounded | None, metric: Metric) -> Cell:
     """A difference in points of accuracy; of log-likelihoods as what it does to perplexity, in percent."""
     if found is not None and metric == "perplexity":
-        found = Bounded(*(math.expm1(-each) for each in (found.value, found.high, found.low)))
+        found = perplexity_change(found)
     return _cell(found, 100, "{:+.2f}")
 
 
