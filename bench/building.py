@@ -19,6 +19,7 @@ from .results import Status
 from .workloads.base import Prepared, batches, rows
 
 BUILD_TIMEOUT_S = 3600.0
+"""Of silence: a training that tells how far it is may take longer."""
 _CALIBRATION_BATCH = 8
 _CALIBRATION_ROWS = 512
 _MOST_CALIBRATION_ROWS = 20_000

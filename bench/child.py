@@ -78,8 +78,8 @@ class Child:
         """Send a command and wait for its answer.
 
         Raises:
-            WorkerError: the child died, did not answer in `timeout` seconds, or answered with an error. After a death or a
-                time-out the child is gone.
+            WorkerError: the child died, answered with an error, or neither answered nor told of progress for `timeout` seconds.
+                After a death or a time-out the child is gone.
         """
         self.send(command, arguments)
         return self.receive(timeout=timeout, progress=progress)
@@ -95,9 +95,8 @@ class Child:
 
     def receive(self, *, timeout: float, progress: Progress | None = None) -> dict[str, Any]:
         """Wait for the answer to the command sent last; raises as `call` does."""
-        deadline = time.monotonic() + timeout
         while True:
-            answer = json.loads(self._line(deadline, timeout))
+            answer = json.loads(self._line(time.monotonic() + timeout, timeout))
             if "progress" in answer:
                 if progress is not None:
                     progress(answer["progress"], answer["text"])

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from .batches import first_rows, row_count
+from .cache import Tell
 from .errors import ConfigError
 from .loading import required_inputs, takes_by_name
 from .losses import scores_of
@@ -62,22 +63,24 @@ def need_calibration(technique: str, examples: Examples) -> None:
         )
 
 
-def recovered(module: Any, source: TorchModel, config: RecoveryConfig, examples: Examples) -> dict[str, Any]:
+def recovered(
+    module: Any, source: TorchModel, config: RecoveryConfig, examples: Examples, tell: Tell
+) -> dict[str, Any]:
     """Teach what a step has made of the source model, in place; for the record, what `recover_steps` brought.
 
     These are the steps taken and the held-out losses before and after: the last is the lowest, whose weights stay.
     Raises as `recover` does.
     """
-    report = recover(module, source, config, examples)
+    report = recover(module, source, config, examples, tell)
     after = min(report.validation_losses + ((report.untrained_loss,) if report.untrained_loss is not None else ()))
     return {"recovery_steps": report.steps, "held_out_losses": [report.untrained_loss, after]}
 
 
-def recover(module: Any, source: TorchModel, config: RecoveryConfig, examples: Examples) -> TrainingReport:
+def recover(module: Any, source: TorchModel, config: RecoveryConfig, examples: Examples, tell: Tell) -> TrainingReport:
     """Train a module in place on the scores of the model that the build began with, on labels or next tokens, or on both.
 
     A fifth of the examples is held out and stops it early. The seed decides everything; torch's own generator is left as
-    it was.
+    it was. How far it is is told at each percent.
 
     Raises:
         ConfigError: there are too few calibration examples, they differ in shape, or their labels are missing.
@@ -104,7 +107,7 @@ def recover(module: Any, source: TorchModel, config: RecoveryConfig, examples: E
         threads=torch.get_num_threads(),
     )
     with torch.random.fork_rng(devices=[]):
-        return fit(module, arrays, labels, how, _silent, teacher)
+        return fit(module, arrays, labels, how, _percents(tell), teacher)
 
 
 def _patience(epochs: int) -> int:
@@ -199,5 +202,14 @@ def _needed_labels(examples: Examples) -> NDArray[np.int64]:
     return examples.calibration_labels
 
 
-def _silent(fraction: float, text: str) -> None:
-    del fraction, text
+def _percents(tell: Tell) -> Callable[[float, str], None]:
+    """What hears of every training step, and tells of each whole percent once."""
+    told = -1
+
+    def hear(share: float, text: str) -> None:
+        nonlocal told
+        if int(100 * share) > told:
+            told = int(100 * share)
+            tell(f"recovery {told} %, {text}")
+
+    return hear

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ..cache import Tell
 from ..errors import BuildError
 from ..model import Examples, Model, TorchModel
 from ..recovery import RecoveryConfig, need_calibration, recovered
@@ -46,7 +47,7 @@ def calibrates(config: MagnitudePruning) -> bool:
     return config.recover_steps > 0
 
 
-def apply(model: Model, config: MagnitudePruning, examples: Examples, folder: Path) -> StepResult:
+def apply(model: Model, config: MagnitudePruning, examples: Examples, folder: Path, tell: Tell) -> StepResult:
     """Zero the smallest weights of a copy; embeddings (tied ones too), norms and biases stay as they are.
 
     Recovery leaves the zeros zero.
@@ -68,7 +69,7 @@ def apply(model: Model, config: MagnitudePruning, examples: Examples, folder: Pa
     details = _told(pruned, [matrix for matrix in found if matrix not in pruned])
     if config.recover_steps:
         with _held_zeros(pruned):
-            details |= recovered(module, model, config, examples)
+            details |= recovered(module, model, config, examples, tell)
     return StepResult(replace(model, module=module), details)
 
 
@@ -185,4 +186,4 @@ def _held_zeros(pruned: Sequence[Matrix]) -> Iterator[None]:
             handle.remove()
 
 
-TECHNIQUE = Technique("magnitude-pruning", MagnitudePruning, "module", apply, needs_calibration=calibrates)
+TECHNIQUE = Technique("magnitude-pruning", MagnitudePruning, "module", apply, needs_calibration=calibrates, tells=True)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from ..cache import Tell
 from ..errors import BuildError, first_line
 from ..model import Batch, Examples, Model, TorchModel
 from ..parity import compare, open_model, outputs_of
@@ -47,7 +48,7 @@ def calibrates(config: StructuredPruning) -> bool:
     return config.score != "magnitude" or config.recover_steps > 0
 
 
-def apply(model: Model, config: StructuredPruning, examples: Examples, folder: Path) -> StepResult:
+def apply(model: Model, config: StructuredPruning, examples: Examples, folder: Path, tell: Tell) -> StepResult:
     """Take units out of a copy, check that this is the same as never reading them, and recover.
 
     Raises:
@@ -73,7 +74,7 @@ def apply(model: Model, config: StructuredPruning, examples: Examples, folder: P
     if left:
         details["targets_left"] = sorted(left)
     if config.recover_steps:
-        details |= recovered(pruned.module, model, config, examples)
+        details |= recovered(pruned.module, model, config, examples, tell)
     return StepResult(pruned, details)
 
 
@@ -196,4 +197,6 @@ def _tolerance(module: Any) -> float:
     return max(_SAME, 8 * float(torch.finfo(dtype).eps))
 
 
-TECHNIQUE = Technique("structured-pruning", StructuredPruning, "module", apply, needs_calibration=calibrates)
+TECHNIQUE = Technique(
+    "structured-pruning", StructuredPruning, "module", apply, needs_calibration=calibrates, tells=True
+)

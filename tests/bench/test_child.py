@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,28 @@ def test_a_hanging_child_is_ended_at_its_time_limit(
             child.call("visit", {"key": "k", "start": 0, "calls": 1}, timeout=0.5)
         pid = child.pid
     assert not psutil.pid_exists(pid)
+
+
+def test_the_time_limit_is_one_of_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that tells of progress has the whole time again; by the test's own clock each line takes 9 of 10 seconds."""
+    lines = iter(
+        [b'{"progress": 0.5, "text": "half"}', b'{"progress": 0.9, "text": "most"}', b'{"result": {"answer": 1}}']
+    )
+    now, left, heard = [0.0], [], []
+
+    def line(child: Child, deadline: float, timeout: float) -> bytes:
+        del child, timeout
+        left.append(deadline - now[0])
+        now[0] += 9
+        return next(lines)
+
+    monkeypatch.setattr(Child, "_line", line)
+    with Child("one") as child:
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
+        assert child.receive(timeout=10, progress=lambda share, text: heard.append((share, text))) == {"answer": 1}
+        monkeypatch.undo()
+    assert left == [10, 10, 10]
+    assert heard == [(0.5, "half"), (0.9, "most")]
 
 
 def test_a_child_leaves_when_its_parent_closes_the_pipe() -> None:

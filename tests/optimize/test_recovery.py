@@ -74,5 +74,32 @@ def test_patience_is_two_thirds_of_the_epochs_and_at_least_five(
     monkeypatch.setattr(recovery, "fit", fit)
     data = ({"x": ROWS, "side": SIDES},)
     model = TorchModel(Counting(), Signature("classifier", SPECS, ("logits",)))
-    recover(model.module, model, RecoveryConfig(recover_steps=steps), Examples(probes=data, calibration=data))
+    recover(
+        model.module,
+        model,
+        RecoveryConfig(recover_steps=steps),
+        Examples(probes=data, calibration=data),
+        lambda _: None,
+    )
     assert [(each.epochs, each.patience, each.max_steps) for each in asked] == [(epochs, patience, steps)]
+
+
+def test_how_far_it_is_is_told_at_each_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands of steps those are told that end a percent, with the loss of that step."""
+
+    def fit(*given: Any) -> TrainingReport:
+        hear = given[4]
+        for step in (1, 9, 10, 11, 505, 1000):
+            hear(step / 1000, f"loss {step}")
+        return TrainingReport(1000, (), ())
+
+    monkeypatch.setattr(recovery, "fit", fit)
+    data, told = ({"x": ROWS, "side": SIDES},), []
+    model = TorchModel(Counting(), Signature("classifier", SPECS, ("logits",)))
+    recover(model.module, model, RecoveryConfig(recover_steps=1000), Examples(data, data), told.append)
+    assert told == [
+        "recovery 0 %, loss 1",
+        "recovery 1 %, loss 10",
+        "recovery 50 %, loss 505",
+        "recovery 100 %, loss 1000",
+    ]

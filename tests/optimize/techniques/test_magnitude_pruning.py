@@ -84,7 +84,7 @@ def test_the_share_is_kept_to_the_last_weight(share: float, scope: str, equal: b
         torch.nn.init.ones_(module[0].weight)
     step = step_from_dict({"use": "magnitude-pruning", "sparsity": share, "scope": scope})
     model = TorchModel(module, Signature("classifier", (), ("logits",)))
-    result = technique("magnitude-pruning").apply(model, step, Examples(()), None)  # type: ignore[arg-type]
+    result = technique("magnitude-pruning").apply(model, step, Examples(()), None, lambda _: None)  # type: ignore[arg-type]
     assert result.details["sparsity"] == pytest.approx(round(share * 35) / 35)
     assert int((result.model.module[0].weight == 0).sum()) == round(share * 35)  # type: ignore[union-attr]
 

@@ -34,7 +34,7 @@ NAMES = ("bert", "gpt2", "llama", "cnn", "lstm", "mlp")
 
 def prune(model: Any, examples: Examples | None = None, **options: Any) -> StepResult:
     step = step_from_dict({"use": "structured-pruning", **options})
-    return technique("structured-pruning").apply(model, step, examples or Examples(()), Path())
+    return technique("structured-pruning").apply(model, step, examples or Examples(()), Path(), lambda _: None)
 
 
 def answers(model: Any, probes: Any) -> Any:
