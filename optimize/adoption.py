@@ -22,7 +22,7 @@ from .pruning_plan import PLAN
 from .source import Source, SourceKind
 from .variant import Parity, Variant
 
-ADOPTION_SCHEMA = 1
+ADOPTION_SCHEMA = 2
 """Part of every cache key; raised when the same artifact would be taken otherwise."""
 
 _KINDS: dict[Form, SourceKind] = {"onnx": "onnx", "module": "transformers", "fake": "fake"}

@@ -20,6 +20,7 @@ TOOLS = (
     "transformers",
     "onnx",
     "onnxruntime",
+    "onnxruntime-gpu",
     "onnxscript",
     "numpy",
     "openvino",

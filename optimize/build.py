@@ -11,11 +11,12 @@ from .adoption import adopt
 from .artifact import Written, need_usable, seal, tools
 from .backends import backend
 from .backends.base import Backend
+from .batches import holds_tokens
 from .cache import ArtifactCache, Tell
 from .cpu import int8_target
 from .errors import BuildError, ConfigError, one_of
 from .files import sha256_of_json, work_folder
-from .model import Examples, Form, Model, OnnxModel, TorchModel
+from .model import Batch, Examples, Form, Model, OnnxModel, TorchModel
 from .origin import Origin, origin_of
 from .parity import Reference, reference_of
 from .recipe import Recipe, StepConfig, step_from_dict
@@ -26,10 +27,12 @@ from .variant import StepRecord, Variant
 
 __all__ = ["adopt", "cache_key", "optimize"]
 
-ARTIFACT_SCHEMA = 4
+ARTIFACT_SCHEMA = 5
 """Part of every cache key; raised when the same recipe would be built otherwise."""
 _ONNX_FILES = "onnxruntime"
 """The backend whose FP32 artifact is the exported ONNX file itself."""
+_HALVING = "half-precision"
+"""The step on a module that leaves no FP32 weights, so that its export is no FP32 artifact."""
 
 
 @dataclass(frozen=True)
@@ -148,12 +151,15 @@ def cache_key(source: Source, recipe: Recipe, examples: Examples) -> str:
     """The hash of all that decides an artifact.
 
     That is the model, the recipe, the calibration data where a step uses it, the tools' versions, and the processor's kind
-    of 8-bit arithmetic, which decides the defaults of quantization; of a plan also the GPU, its driver and the shapes.
+    of 8-bit arithmetic, which decides the defaults of quantization; of a plan also the GPU, its driver and the shapes; of a
+    torch module also the place that a folder of it names, or what its export takes over from the first probe.
     """
     calibration = examples.calibration_sha256 if _may_calibrate(recipe) else None
     parts = [ARTIFACT_SCHEMA, source.sha256, source.task, recipe.to_dict(), calibration, tools(), int8_target()]
     if backend(recipe.backend).form == "plan":
         parts += [place_here().model_dump(), _shapes(examples)]
+    if source.kind == "module":
+        parts.append(_named(source) if backend(recipe.backend).form == "module" else _traced(source, examples))
     return sha256_of_json(parts)[:32]
 
 
@@ -161,6 +167,18 @@ def _shapes(examples: Examples) -> list[Any]:
     """The shapes that a plan is made for."""
     probes = [{name: list(array.shape) for name, array in probe.items()} for probe in examples.probes]
     return [probes, sorted(examples.batch_sizes)]
+
+
+def _named(source: Source) -> dict[str, Any]:
+    """What a folder of PyTorch says of its factory, which is imported from there when the folder is opened."""
+    return replace(source, weights=None).to_dict()
+
+
+def _traced(source: Source, examples: Examples) -> list[Any]:
+    """What the graph of a torch module has from the first probe: names and types of its inputs, and every size that is not free."""
+    probe: Batch = examples.probes[0] if examples.probes else {}
+    free = 2 if source.task == "text-classification" and holds_tokens(probe) else 1
+    return [[name, array.dtype.name, list(array.shape[free:])] for name, array in probe.items()]
 
 
 def _may_calibrate(recipe: Recipe) -> bool:
@@ -212,9 +230,13 @@ def _build(job: _Job, key: str, folder: Path) -> None:
 def _from_dense_export(
     job: _Job, state: _State, steps: tuple[StepConfig, ...]
 ) -> tuple[_State, tuple[StepConfig, ...]]:
-    """Where steps on ONNX graphs follow, go on from ONNX Runtime's FP32 variant, an ONNX file exported once for all backends."""
+    """Where steps on ONNX graphs follow, go on from ONNX Runtime's FP32 variant, an ONNX file exported once for all backends.
+
+    A module in half precision has no such variant: it is exported on its way.
+    """
     on_module = tuple(step for step in steps if technique(step.use).form == "module")
-    if not isinstance(state.model, TorchModel) or len(on_module) == len(steps):
+    halved = any(step.use == _HALVING for step in on_module)
+    if not isinstance(state.model, TorchModel) or len(on_module) == len(steps) or halved:
         return state, steps
     asked = time.perf_counter()
     dense = _built(replace(job, recipe=Recipe(_ONNX_FILES, "fp32", on_module)))

@@ -12,6 +12,7 @@ from typing import Any
 
 from .errors import InputError, first_line
 from .files import write_json
+from .own_code import own_files
 from .plain_data import parse_json
 from .pruning_plan import Change, checked_changes, replay
 from .source import Source
@@ -141,13 +142,15 @@ def built_module(folder: Path) -> Any:
 
 
 def source_files(source: Source) -> tuple[Path, ...]:
-    """The Python files that a factory is written in: the module that is named, and the one that defines it."""
+    """The Python files that a factory is written in, in the order of their modules' names.
+
+    These are the module that is named, the one that defines it, and all that they import, as far as it is not installed.
+    """
     with _importable(source.search_path):
         code = _code(source)
-    defined_in = getattr(getattr(code, _names(source.reference)[1]), "__module__", None)
-    modules = (code, sys.modules.get(str(defined_in)))
-    files = {module.__file__ for module in modules if module is not None and getattr(module, "__file__", None)}
-    return tuple(Path(file) for file in sorted(filter(None, files)))
+        defined_in = getattr(getattr(code, _names(source.reference)[1]), "__module__", None)
+        modules = (code, sys.modules.get(str(defined_in)))
+        return own_files(module for module in modules if module is not None)
 
 
 def _names(reference: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from .quiet import quiet
 from .source import Source, SourceKind, Task
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.index.json")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
@@ -65,7 +67,10 @@ def _sha256_of_folder(folder: Path) -> str:
 
 
 def _sha256_of_module(source: Source) -> str:
-    """The factory's code and arguments, and every tensor of its state with name, type and shape; of a built folder, its files."""
+    """The factory's code and arguments, its module's layers, and every tensor of their state with name, type and shape.
+
+    The code may lie anywhere: the same repository elsewhere has the same hash. Of a built folder it is the hash of its files.
+    """
     if is_built(source.reference):
         files = (
             source.path / ARCHITECTURE,
@@ -79,12 +84,18 @@ def _sha256_of_module(source: Source) -> str:
     module = make_module(source)
     digest = hashlib.sha256()
     for path in source_files(source):
-        digest.update(path.read_bytes())
+        digest.update(sha256_of_file(path).encode())
     digest.update(json.dumps(dict(source.arguments), sort_keys=True).encode())
+    digest.update(_layers_of(module).encode())
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {getattr(value, 'dtype', '')} {getattr(value, 'shape', value)}".encode())
         digest.update(_bytes_of(value))
     return digest.hexdigest()
+
+
+def _layers_of(module: Any) -> str:
+    """The layers with their sizes and options as the module shows itself, without the addresses of what it holds."""
+    return _ADDRESS.sub("", repr(module))
 
 
 def _bytes_of(value: Any) -> bytes:

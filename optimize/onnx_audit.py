@@ -46,6 +46,7 @@ _FACTORS = {
     "QLinearMatMul": (0, 3),
 }
 """At which inputs of a matrix product its two factors stand."""
+_FLOATS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _FOUR = 4
 _ZERO_POINT = "_zero_point"
 _TOLERATED = 4
@@ -193,13 +194,21 @@ def mismatch(precision: str, census: Census) -> str:
         return _integer_mismatch(precision, census)
     if census.integer_nodes:
         return f"asked for {precision}, but {census.integer_nodes} nodes compute in integers"
-    halves, floats = (census.weight_bytes.get(name, 0) for name in ("float16", "float32"))
-    found = f"float32 weights take {floats} bytes and float16 ones {halves}"
-    if precision == "fp16" and halves <= floats:
-        return f"asked for fp16, but {found}"
-    if precision == "fp32" and halves > floats:
-        return f"asked for fp32, but {found}"
-    return ""
+    return _float_mismatch(precision, census)
+
+
+def _float_mismatch(precision: str, census: Census) -> str:
+    """Why the type of the name does not hold the most bytes of weights; FP64 counts as FP32, which a file without weights is, too."""
+    sizes = Counter({"float32": 0, "integer": census.small_bytes})
+    for name, size in census.weight_bytes.items():
+        if "float" in name:
+            sizes["float32" if name == "float64" else name] += size
+    wanted = _FLOATS[precision]
+    own = sizes.pop(wanted, 0)
+    other, most = sizes.most_common(1)[0]
+    if own > most or (own == most and precision == "fp32"):
+        return ""
+    return f"asked for {precision}, but {wanted} weights take {own} bytes and {other} ones {most}"
 
 
 def _integer_mismatch(precision: str, census: Census) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .batches import holds_tokens
 from .errors import BuildError, first_line
 from .files import replacing
 from .loading import takes_by_name
@@ -88,7 +89,7 @@ def _takes_tokens(model: TorchModel, probe: Batch) -> bool:
     """Whether the inputs are token ids of free length: integers of rank two, of a text model where that is known."""
     if model.source is not None and model.source.task != "text-classification":
         return False
-    return all(array.ndim == 2 and array.dtype.kind in "iu" for array in probe.values())  # noqa: PLR2004 - batch, sequence
+    return holds_tokens(probe)
 
 
 def _example(probe: Batch, length: int | None) -> _Example:

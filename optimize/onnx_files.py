@@ -17,6 +17,9 @@ _PACKED = {"int4": 2, "uint4": 2, "float4_e2m1fn": 2}
 _NO_NUMBERS = (0, 8)
 """Codes of element types: undefined, and texts."""
 
+Dims = tuple[int | str, ...]
+"""Of each axis the size, or the name of a free one; 0 where neither is noted."""
+
 
 def read_valid(path: Path) -> Any:
     """Read an ONNX file, its external data included, and check it.
@@ -160,6 +163,18 @@ def _subgraphs(node: Any) -> Iterator[Any]:
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.GRAPH:
             yield attribute.g
+
+
+def attributes_of(node: Any) -> dict[str, Any]:
+    """The attributes that a node is given, by name; those left at their defaults are not among them."""
+    from onnx import helper
+
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def dims_of(value: Any) -> Dims:
+    """The dimensions that a graph notes of a value; none where it notes nothing."""
+    return tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
 
 
 def weights_of(model: Any) -> Iterator[tuple[str, NDArray[Any]]]:

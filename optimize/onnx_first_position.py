@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .errors import BuildError
-from .onnx_files import nodes_of, weights_of
+from .onnx_files import Dims, attributes_of, dims_of, nodes_of, weights_of
 
 WHOLE = -1
 """The need of a value of which more than position 0 of one axis is read."""
@@ -26,21 +26,8 @@ _OLDEST = 13
 _ALIKE = (
     *("Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mul"),
     *("Or", "Pow", "Sub", "Where", "Abs", "Cast", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish"),
-    *(
-        "Identity",
-        "IsNaN",
-        "LeakyRelu",
-        "Log",
-        "Mish",
-        "Neg",
-        "Not",
-        "Reciprocal",
-        "Relu",
-        "Sigmoid",
-        "Softplus",
-        "Sqrt",
-    ),
-    "Tanh",
+    *("Identity", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Sigmoid", "Softplus"),
+    *("Sqrt", "Tanh"),
 )
 """Operators that compute each number from those at the same place of their inputs, which are stretched where they are shorter."""
 _ALONG = ("LayerNormalization", "LogSoftmax", "RMSNormalization", "Softmax")
@@ -52,7 +39,7 @@ _REDUCING = ("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum")
 class _Facts:
     """What is known of a graph's values: dimensions (sizes, or names of free ones) and the numbers of constants."""
 
-    dims: dict[str, tuple[int | str, ...]]
+    dims: dict[str, Dims]
     constants: dict[str, Any]
 
     def rank(self, name: str) -> int:
@@ -100,12 +87,10 @@ def _facts(model: Any) -> _Facts:
 
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     constants = dict(weights_of(model))
-    noted = {value.name: value.type.tensor_type for value in (*graph.value_info, *graph.input, *graph.output)}
-    dims = {
-        name: tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)
-        for name, tensor in noted.items()
-        if tensor.HasField("shape")
-    }
+    noted = [
+        each for each in (*graph.value_info, *graph.input, *graph.output) if each.type.tensor_type.HasField("shape")
+    ]
+    dims = {value.name: dims_of(value) for value in noted}
     return _Facts(dims | {name: array.shape for name, array in constants.items()}, constants)
 
 
@@ -145,7 +130,7 @@ def _picked(node: Any, facts: _Facts) -> Sequence[Need]:
     rank = facts.rank(node.input[0]) if node.input else 0
     if rank and not node.domain and node.op_type == "Gather":
         if facts.numbers(node, 1) == [0]:
-            needs[0] = int(_attribute(node, "axis", 0)) % rank
+            needs[0] = int(attributes_of(node).get("axis", 0)) % rank
     elif rank and not node.domain and node.op_type == "Slice":
         axes, steps = facts.numbers(node, 3), facts.numbers(node, 4)
         if len(axes) == 1 and (facts.numbers(node, 1), facts.numbers(node, 2), steps or [1]) == ([0], [1], [1]):
@@ -166,21 +151,21 @@ def _stretched(node: Any, axis: int, facts: _Facts) -> Sequence[Need] | None:
 
 def _along(node: Any, axis: int, facts: _Facts) -> Sequence[Need] | None:
     """As `_stretched`, for a norm may have a scale for each position, where what is mixed lies behind the axis."""
-    mixed = _attribute(node, "axis", -1) % facts.rank(node.output[0])
+    mixed = attributes_of(node).get("axis", -1) % facts.rank(node.output[0])
     return _stretched(node, axis, facts) if mixed > axis else None
 
 
 def _reduced(node: Any, axis: int, facts: _Facts) -> Sequence[Need] | None:
     """The first input, where other axes are reduced and none is dropped."""
-    axes = list(_attribute(node, "axes", facts.numbers(node, 1)))
+    axes = list(attributes_of(node).get("axes", facts.numbers(node, 1)))
     rank = facts.rank(node.output[0])
-    alone = axes and axis not in {each % rank for each in axes} and _attribute(node, "keepdims", 1)
+    alone = axes and axis not in {each % rank for each in axes} and attributes_of(node).get("keepdims", 1)
     return [axis, *[WHOLE] * (len(node.input) - 1)] if alone else None
 
 
 def _split(node: Any, axis: int, facts: _Facts) -> Sequence[Need] | None:
     """What is cut into parts, along another axis."""
-    cut = _attribute(node, "axis", 0) % facts.rank(node.input[0]) if facts.rank(node.input[0]) else axis
+    cut = attributes_of(node).get("axis", 0) % facts.rank(node.input[0]) if facts.rank(node.input[0]) else axis
     return [axis, *[WHOLE] * (len(node.input) - 1)] if cut != axis else None
 
 
@@ -192,7 +177,7 @@ def _sliced(node: Any, axis: int, facts: _Facts) -> Sequence[Need] | None:
 
 def _joined(node: Any, axis: int, facts: _Facts) -> Sequence[Need] | None:
     """All parts, joined along another axis."""
-    return [axis] * len(node.input) if _attribute(node, "axis", 0) % facts.rank(node.output[0]) != axis else None
+    return [axis] * len(node.input) if attributes_of(node).get("axis", 0) % facts.rank(node.output[0]) != axis else None
 
 
 def _product(node: Any, axis: int, facts: _Facts) -> Sequence[Need] | None:
@@ -206,7 +191,7 @@ def _product(node: Any, axis: int, facts: _Facts) -> Sequence[Need] | None:
 
 def _transposed(node: Any, axis: int, facts: _Facts) -> Sequence[Need] | None:
     backwards = list(reversed(range(facts.rank(node.output[0]))))
-    return [int(_attribute(node, "perm", backwards)[axis])]
+    return [int(attributes_of(node).get("perm", backwards)[axis])]
 
 
 def _reshaped(node: Any, axis: int, facts: _Facts) -> Sequence[Need] | None:
@@ -219,7 +204,7 @@ def _reshaped(node: Any, axis: int, facts: _Facts) -> Sequence[Need] | None:
     return [axis, None] if same and _rest(after, axis).count(-1) <= 1 else None
 
 
-def _rest(dims: tuple[int | str, ...], axis: int) -> list[int]:
+def _rest(dims: Dims, axis: int) -> list[int]:
     """The sizes behind an axis, -1 where one is free."""
     return [size if isinstance(size, int) and size > 0 else -1 for size in dims[axis + 1 :]]
 
@@ -235,12 +220,6 @@ _RULES: dict[str, Callable[[Any, int, _Facts], Sequence[Need] | None]] = {
     "Split": _split,
     "Transpose": _transposed,
 }
-
-
-def _attribute(node: Any, name: str, default: Any) -> Any:
-    from onnx import helper
-
-    return next((helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)
 
 
 class _Additions:

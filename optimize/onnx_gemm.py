@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .onnx_files import weights_of
+from .onnx_files import attributes_of, weights_of
 
 _PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}
 """The attributes, at their defaults, of a Gemm that is a MatMul and an Add."""
@@ -26,14 +26,8 @@ def replace_gemm(model: Any) -> None:
 
 
 def _is_plain(node: Any) -> bool:
-    values = _attributes(node)
+    values = attributes_of(node)
     return all(values.get(name, default) == default for name, default in _PLAIN.items())
-
-
-def _attributes(node: Any) -> dict[str, Any]:
-    from onnx import helper
-
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def _product_and_sum(node: Any, constants: dict[str, Any], graph: Any) -> Iterator[Any]:
@@ -41,7 +35,7 @@ def _product_and_sum(node: Any, constants: dict[str, Any], graph: Any) -> Iterat
     from onnx import helper, numpy_helper
 
     weight, (output,) = node.input[1], node.output
-    if _attributes(node).get("transB", 0):
+    if attributes_of(node).get("transB", 0):
         weight = f"{weight}_transposed"
         if weight not in constants:
             constants[weight] = np.ascontiguousarray(constants[node.input[1]].T)

@@ -8,6 +8,7 @@ of just its length it joins and copies as Attention does, so that the graph stil
 from typing import Any
 
 from .errors import BuildError
+from .onnx_files import attributes_of
 
 CAPACITY = "capacity"
 """The name of the cache's third axis, going in and out alike, in graphs that grow it in place."""
@@ -51,15 +52,11 @@ def _check(graph: Any, attentions: list[Any]) -> None:
             "models with windowed attention keep a cache that is copied"
         )
     for node in attentions:
-        asked = {name: value for name, value in _attributes(node).items() if name in ("softcap", "is_causal") and value}
+        asked = {
+            name: value for name, value in attributes_of(node).items() if name in ("softcap", "is_causal") and value
+        }
         if asked:
             raise BuildError(f"GroupQueryAttention is not given {', '.join(asked)}, which the graph's Attention has")
-
-
-def _attributes(node: Any) -> dict[str, Any]:
-    from onnx import helper
-
-    return {each.name: helper.get_attribute_value(each) for each in node.attribute}
 
 
 def _replace(graph: Any, node: Any) -> None:
@@ -70,7 +67,7 @@ def _replace(graph: Any, node: Any) -> None:
     packed = _split_to(graph, [query, key, value])
     if packed is not None:
         query, key, value = packed, "", ""
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     made = helper.make_node(
         "GroupQueryAttention",
         [query, key, value, *past, _LAST, _TOTAL, "", "", "", mask],
@@ -90,14 +87,14 @@ def _answer_of(graph: Any, node: Any) -> Any:
     from onnx import helper
 
     past = next(value.type.tensor_type for value in graph.input if value.name == node.input[3])
-    width = _attributes(node)["num_heads"] * past.shape.dim[3].dim_value
+    width = attributes_of(node)["num_heads"] * past.shape.dim[3].dim_value
     return helper.make_tensor_value_info(node.output[0], past.elem_type, ["batch", "sequence", width])
 
 
 def _split_to(graph: Any, parts: list[str]) -> str | None:
     """The value that one Split along the features cuts into these parts; None where they come from elsewhere."""
     for node in graph.node:
-        if node.op_type == "Split" and list(node.output) == parts and _attributes(node).get("axis", 0) in (-1, 2):
+        if node.op_type == "Split" and list(node.output) == parts and attributes_of(node).get("axis", 0) in (-1, 2):
             return str(node.input[0])
     return None
 

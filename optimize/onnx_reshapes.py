@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .onnx_files import weights_of
+from .onnx_files import Dims, dims_of, weights_of
 from .onnx_gemm import replace_gemm
 
 _RANK = 3
 """Batch, positions, features."""
-
-Dims = tuple[int | str, ...]
 
 
 @dataclass(frozen=True)
@@ -63,14 +61,9 @@ def _wiring(graph: Any) -> _Wiring:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     makers = {name: node for node in graph.node for name in node.output}
-    noted = {value.name: _dims(value) for value in (*graph.value_info, *graph.input, *graph.output)}
+    noted = {value.name: dims_of(value) for value in (*graph.value_info, *graph.input, *graph.output)}
     dims = {name: found for name, found in noted.items() if found and all(found)}
     return _Wiring(makers, readers, dims, frozenset(value.name for value in graph.output))
-
-
-def _dims(value: Any) -> Dims:
-    """Sizes, or names of free ones; 0 where nothing is noted."""
-    return tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
 
 
 def _unfold(product: Any, wiring: _Wiring) -> dict[str, str]:

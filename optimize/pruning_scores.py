@@ -25,11 +25,14 @@ def taylor(module: Any, groups: Sequence[Group], batches: Iterable[tuple[dict[st
     """First-order Taylor importance (Molchanov and others, 2019): how the loss changes as a unit fades out.
 
     The loss's derivative by a factor on the unit is the sum, over the weights that read it, of weight times gradient; the
-    score is the root of its mean square over the batches of (inputs, labels or None).
+    score is the root of its mean square over the batches of (inputs, labels or None). The module is the caller's copy: all its
+    weights are made to have gradients, frozen ones too.
     """
     import torch
 
     weights = dict(module.named_parameters())
+    for weight in weights.values():
+        weight.requires_grad_(weight.is_floating_point())
     readers = {group.name: [member for member in group.members if member.reads] for group in groups}
     totals: Scores = {group.name: torch.zeros(group.size) for group in groups}
     for inputs, labels in batches:

@@ -16,7 +16,7 @@ from .loading import required_inputs, takes_by_name
 from .losses import scores_of
 from .model import Batch, Examples, Signature, TorchModel
 from .recipe import StepConfig
-from .training import Teacher, TrainingConfig, TrainingReport, fit
+from .training import Teacher, TrainingConfig, TrainingReport, epoch_steps, fit
 
 _HELD_OUT = 0.2
 _BATCH_SIZE = 32
@@ -83,7 +83,8 @@ def recover(module: Any, source: TorchModel, config: RecoveryConfig, examples: E
     it was. How far it is is told at each percent.
 
     Raises:
-        ConfigError: there are too few calibration examples, they differ in shape, or their labels are missing.
+        ConfigError: there are too few calibration examples, they differ in shape, their labels are missing, or every parameter
+            of the module is frozen.
     """
     import torch
 
@@ -95,7 +96,7 @@ def recover(module: Any, source: TorchModel, config: RecoveryConfig, examples: E
     teacher = Teacher(asked_once, config.distil, config.temperature) if config.distil else None
     rows = row_count(arrays)
     training = rows - math.ceil(rows * _HELD_OUT)
-    epochs = math.ceil(steps / max(1, math.ceil(training / _BATCH_SIZE)))
+    epochs = math.ceil(steps / max(1, epoch_steps(training, _BATCH_SIZE)))
     how = TrainingConfig(
         learning_rate=config.learning_rate,
         epochs=epochs,

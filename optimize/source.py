@@ -17,7 +17,7 @@ class Source:
         kind: how it is loaded.
         reference: folder, hub id, file, or `package.module:factory`.
         task: what it is for.
-        sha256: hash of everything that decides its outputs (weights, config, the factory's source file).
+        sha256: hash of everything that decides its outputs (weights, config, the factory's code and what it imports of the user's own).
         search_path: folder put on the import path for a factory.
         weights: safetensors file loaded into the factory's module, where it does not load its own.
         input_names: names of the inputs, for a factory whose inputs are positional.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .int8_plan import SCALE
-from .techniques.magnitude_pruning import prunable
+from .techniques.magnitude_pruning import weight_matrices
 from .torch_int8 import int8_layers, is_int8, kind_of
 
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -110,5 +110,5 @@ def _kinds(module: Any) -> Iterator[str]:
 
 
 def _float_bytes(module: Any) -> int:
-    weights = (matrix.weight for matrix in prunable(module))
+    weights = (matrix.weight for matrix in weight_matrices(module))
     return sum(weight.numel() * weight.element_size() for weight in weights if not hasattr(weight, "qdata"))

@@ -30,7 +30,7 @@ class TrainingConfig:
         decay: of the exponential schedule: what each epoch's rate is of the one before.
         epochs: passes over the training part.
         max_steps: stop after so many steps, in the midst of an epoch if need be; None for whole epochs.
-        batch_size: rows a step.
+        batch_size: rows a step; the last of an epoch has what is left of them.
         weight_decay: L2 penalty: half of it times the sum of the squared parameters (decoupled for adam).
         l1: L1 penalty: it times the sum of the absolute weights, those of matrices and kernels; reported losses leave it out.
         loss: of the labels (losses.label_loss).
@@ -139,8 +139,8 @@ def fit(
     `arrays` are named inputs whose first axis is the rows. The module ends in evaluation mode.
 
     Raises:
-        ConfigError: there are no rows to train on, a loss or balance of labels is asked for without labels, or the loss is no
-            longer a finite number.
+        ConfigError: there are no rows or no parameters to train on, a loss or balance of labels is asked for without labels, or
+            the loss is no longer a finite number.
     """
     import torch
 
@@ -149,7 +149,7 @@ def fit(
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     lesson = _Lesson(arrays, labels, teacher, config.loss, _class_weights(labels, training, config))
-    steps_an_epoch = math.ceil(len(training) / config.batch_size)
+    steps_an_epoch = epoch_steps(len(training), config.batch_size)
     whole = config.epochs * steps_an_epoch
     steps = min(whole, config.max_steps or whole)
     optimizer = _optimizer(module, config)
@@ -220,14 +220,26 @@ def _state(module: Any) -> dict[str, Any]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
+def epoch_steps(rows: int, size: int) -> int:
+    """How many steps of `size` rows go over all once; a last row alone joins the step before, for batch norm learns nothing from one."""
+    alone = rows > size > 1 and rows % size == 1
+    return math.ceil(rows / size) - alone
+
+
 def _parts(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+    return np.split(rows, range(size, size * epoch_steps(len(rows), size), size))
 
 
 def _optimizer(module: Any, config: TrainingConfig) -> Any:
     import torch
 
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    everything = list(module.parameters())
+    parameters = [parameter for parameter in everything if parameter.requires_grad]
+    if not parameters:
+        raise ConfigError(
+            f"training: none of the module's {len(everything)} parameters may change (requires_grad is off); "
+            "switch it on for those that shall learn, or train nothing (recover_steps = 0)"
+        )
     if config.optimizer == "adam":
         return torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
     made = torch.optim.SGD if config.optimizer == "sgd" else torch.optim.RMSprop

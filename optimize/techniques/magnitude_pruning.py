@@ -17,6 +17,11 @@ from . import StepResult, Technique
 
 _RUN = 4
 """Of so many consecutive inputs the pattern 2:4 keeps half."""
+_PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+"""The weights that torch's attention has itself, joined or apart."""
+_NO_PARAMETER = (
+    "no parameter of its layer: a parametrization, or torch.nn.utils.prune, computes it at every call and undoes zeros"
+)
 
 
 class MagnitudePruning(RecoveryConfig):
@@ -50,7 +55,7 @@ def calibrates(config: MagnitudePruning) -> bool:
 def apply(model: Model, config: MagnitudePruning, examples: Examples, folder: Path, tell: Tell) -> StepResult:
     """Zero the smallest weights of a copy; embeddings (tied ones too), norms and biases stay as they are.
 
-    Recovery leaves the zeros zero.
+    So do weights that are no parameters themselves. Recovery leaves the zeros zero.
 
     Raises:
         ConfigError: recovery needs calibration data, and there is none that fits.
@@ -62,11 +67,9 @@ def apply(model: Model, config: MagnitudePruning, examples: Examples, folder: Pa
     if calibrates(config):
         need_calibration("magnitude-pruning", examples)
     module = copy.deepcopy(model.module)
-    found = tuple(prunable(module))
-    if not found:
-        raise BuildError("magnitude-pruning found no linear, convolution, attention or recurrent layer to prune")
-    pruned = _zeroed(found, config)
-    details = _told(pruned, [matrix for matrix in found if matrix not in pruned])
+    matrices = tuple(weight_matrices(module))
+    pruned = _zeroed(_needed(matrices), config)
+    details = _told(pruned, [matrix for matrix in matrices if matrix not in pruned])
     if config.recover_steps:
         with _held_zeros(pruned):
             details |= recovered(module, model, config, examples, tell)
@@ -75,36 +78,64 @@ def apply(model: Model, config: MagnitudePruning, examples: Examples, folder: Pa
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """A weight parameter by its dotted name, and the axis along which its inputs lie."""
+    """A weight by its dotted name, and the axis along which its inputs lie."""
 
     name: str
     weight: Any
     input_axis: int
 
+    @property
+    def is_parameter(self) -> bool:
+        """Whether it is kept as it is; what a parametrization computes anew at every look loses the zeros put into it."""
+        import torch
 
-def prunable(module: Any) -> Iterator[Matrix]:
+        return isinstance(self.weight, torch.nn.Parameter)
+
+
+def _needed(matrices: Sequence[Matrix]) -> list[Matrix]:
+    """Those that zeros can be put into.
+
+    Raises:
+        BuildError: there is none.
+    """
+    found = [matrix for matrix in matrices if matrix.is_parameter]
+    if found:
+        return found
+    if not matrices:
+        raise BuildError("magnitude-pruning found no linear, convolution, attention or recurrent layer to prune")
+    raise BuildError(
+        f"magnitude-pruning found no weight to prune: each of {len(matrices)} ({matrices[0].name}, ...) is {_NO_PARAMETER}; "
+        "make them parameters first, as torch.nn.utils.parametrize.remove_parametrizations does"
+    )
+
+
+def weight_matrices(module: Any) -> Iterator[Matrix]:
     """The weight matrices of linear, convolution, attention and recurrent layers, each once, embeddings left out."""
     import torch
 
     seen = {id(layer.weight) for layer in module.modules() if isinstance(layer, torch.nn.Embedding)}
     for name, layer in module.named_modules():
         for matrix in _matrices(name, layer):
-            if id(matrix.weight) not in seen:
-                seen.add(id(matrix.weight))
-                yield matrix
+            if matrix.is_parameter and id(matrix.weight) in seen:
+                continue
+            seen.add(id(matrix.weight))
+            yield matrix
 
 
 def _matrices(name: str, layer: Any) -> list[Matrix]:
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    held: list[tuple[str, Any]] = []
-    if isinstance(layer, torch.nn.RNNBase | torch.nn.MultiheadAttention):
-        held = [(key, value) for key, value in layer.named_parameters(recurse=False) if "weight" in key]
+    keys: tuple[str, ...] = ()
+    if isinstance(layer, torch.nn.RNNBase):
+        keys = tuple(key for key in layer._flat_weights_names if "weight" in key)  # noqa: SLF001 - torch has no public list of them
+    elif isinstance(layer, torch.nn.MultiheadAttention):
+        keys = _PROJECTIONS
     elif isinstance(layer, torch.nn.Linear | torch.nn.modules.conv._ConvNd | Conv1D):  # noqa: SLF001 - base of all convolutions
-        held = [("weight", layer.weight)]
+        keys = ("weight",)
     turned = isinstance(layer, Conv1D) or getattr(layer, "transposed", False)
-    return [Matrix(f"{name}.{key}".lstrip("."), value, 0 if turned else 1) for key, value in held]
+    held = ((key, getattr(layer, key, None)) for key in keys)
+    return [Matrix(f"{name}.{key}".lstrip("."), value, 0 if turned else 1) for key, value in held if value is not None]
 
 
 def _zeroed(found: Sequence[Matrix], config: MagnitudePruning) -> list[Matrix]:
@@ -152,7 +183,7 @@ def _prune_two_of_four(matrix: Matrix) -> None:
 
 
 def _told(pruned: Sequence[Matrix], left: Sequence[Matrix]) -> dict[str, Any]:
-    """For the record: how many weights, the share of zeros in all and in each layer, and the layers left with their inputs."""
+    """For the record: how many weights, the share of zeros in all and in each layer, and the layers left with the reason."""
     total = sum(matrix.weight.numel() for matrix in pruned)
     zeros = {matrix.name: int((matrix.weight == 0).sum()) for matrix in pruned}
     details: dict[str, Any] = {
@@ -162,11 +193,14 @@ def _told(pruned: Sequence[Matrix], left: Sequence[Matrix]) -> dict[str, Any]:
         "layers": {matrix.name: zeros[matrix.name] / matrix.weight.numel() for matrix in pruned},
     }
     if left:
-        inputs = {matrix.name: matrix.weight.shape[matrix.input_axis] for matrix in left}
-        details["layers_left"] = {
-            name: f"{count} inputs, no multiple of {_RUN}" for name, count in sorted(inputs.items())
-        }
+        details["layers_left"] = {matrix.name: _why_left(matrix) for matrix in sorted(left, key=lambda each: each.name)}
     return details
+
+
+def _why_left(matrix: Matrix) -> str:
+    if not matrix.is_parameter:
+        return _NO_PARAMETER
+    return f"{matrix.weight.shape[matrix.input_axis]} inputs, no multiple of {_RUN}"
 
 
 @contextlib.contextmanager

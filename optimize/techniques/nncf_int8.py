@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ..batches import as_types, first_rows, row_count
+from ..batches import as_types, calibration_batches, row_count
 from ..cpu import int8_target
 from ..errors import BuildError, ConfigError, UnavailableError, first_line
 from ..model import Batch, Examples, Model, OnnxModel
@@ -47,7 +47,7 @@ def apply(model: Model, config: NncfInt8, examples: Examples, folder: Path) -> S
     """Calibrate and quantize.
 
     Raises:
-        ConfigError: there is no calibration data.
+        ConfigError: there is no calibration data, or none of the batch that the graph is fixed to.
         UnavailableError: NNCF is not installed.
         BuildError: NNCF refused the graph, or there is nothing in it to quantize.
     """
@@ -61,7 +61,7 @@ def apply(model: Model, config: NncfInt8, examples: Examples, folder: Path) -> S
         raise UnavailableError("nncf is not installed. To make it available: pip install 'weighbridge[openvino]'")
     graph = read_valid(model.path)
     transformer = _is_transformer(graph) if config.model_type == "auto" else config.model_type == "transformer"
-    batches = first_rows(examples.calibration, config.samples)
+    batches = calibration_batches(examples.calibration, config.samples, model.signature, config.use)
     try:
         quantized = _quantized(graph, config, batches, transformer=transformer)
     except Exception as error:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from ..batches import as_types, first_rows, positions_of, row_count
+from ..batches import as_types, calibration_batches, positions_of, row_count
 from ..cpu import int8_target
 from ..errors import BuildError, ConfigError, first_line
 from ..model import Batch, Examples, Model, OnnxModel, Signature
@@ -63,7 +63,7 @@ def apply(model: Model, config: StaticInt8, examples: Examples, folder: Path) ->
     """Calibrate and quantize; products of two activations (attention) stay as they are.
 
     Raises:
-        ConfigError: there is no calibration data, or a layer that is to be excluded does not exist.
+        ConfigError: there is no calibration data, none of the batch that the graph is fixed to, or no such layer to exclude.
         BuildError: the quantizer refused the graph, or there is nothing in it to replace.
     """
     import onnx
@@ -75,7 +75,7 @@ def apply(model: Model, config: StaticInt8, examples: Examples, folder: Path) ->
     before = quantizable_graph(model.path)
     layers = layers_of(before)
     need_layers(config.exclude, layers, config.use)
-    batches = first_rows(examples.calibration, config.samples)
+    batches = calibration_batches(examples.calibration, config.samples, model.signature, config.use)
     products = activation_products(before)
     path = folder / "model.onnx"
     _quantize(before, path, config, [*products, *config.exclude], [_whole(batch, model.signature) for batch in batches])

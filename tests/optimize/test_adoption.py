@@ -73,6 +73,17 @@ def test_packed_weights_tell_their_precision(
     assert manifest.parameters == 28
 
 
+def test_weights_in_half_the_bytes_are_not_fp32(tmp_path: Path, cache: ArtifactCache, probes: dict[str, Any]) -> None:
+    """A file of BF16 weights that ONNX Runtime widens is none of its precisions, and what it holds is told."""
+    given = OnnxModel(linear(tmp_path / "m.onnx", WEIGHT, [0] * 4), Signature("classifier", (), ("y",)))
+    step = step_from_dict({"use": "onnx-bf16-weights"})
+    stored = technique("onnx-bf16-weights").apply(given, step, Examples(()), tmp_path).model
+    assert isinstance(stored, OnnxModel)
+    found = "the audit finds none of fp32, int8, fp16, int4 in the artifact: asked for fp32, but float32 weights take 16 bytes"
+    with pytest.raises(BuildError, match=f"{found} and bfloat16 ones 48"):
+        adopt(stored.path, "onnxruntime", None, examples=Examples(probes["mlp"]), cache=cache)
+
+
 def test_an_artifact_is_taken_once(onnx_model: Get, probes: dict[str, Any], cache: ArtifactCache) -> None:
     """The second time it comes from the cache and nothing is told."""
     told: list[str] = []

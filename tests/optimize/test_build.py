@@ -302,6 +302,30 @@ def test_a_half_precision_module_is_not_quantized_dynamically(build: Build) -> N
         build("mlp", "onnxruntime", "int8", PRUNE, half, DYNAMIC)
 
 
+def test_a_half_precision_module_is_exported_on_its_way(own: ArtifactCache) -> None:
+    """Steps on the graph follow half precision: the variant passes as FP16, and nothing is kept beside it as FP32."""
+    import torch
+
+    class Bag(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.embedding = torch.nn.Embedding(100, 16)
+            self.head = torch.nn.Linear(16, 3)
+
+        def forward(self, input_ids: Any) -> Any:
+            return self.head(self.embedding(input_ids).mean(dim=1))
+
+    random = np.random.default_rng(0)
+    probes = tuple({"input_ids": random.integers(0, 100, shape)} for shape in ((1, 12), (4, 12), (3, 5)))
+    steps = {"use": "half-precision", "dtype": "fp16"}, {"use": "graph-optimization", "passes": ["first-position"]}
+    variant = optimize(Bag(), recipe("onnxruntime", "fp16", *steps), examples=Examples(probes), cache=own)
+    used = [step.step["use"] for step in variant.manifest.steps]
+    assert used == ["half-precision", "export", "graph-optimization"]
+    assert variant.manifest.audit.weight_bytes["float16"] >= 2 * (100 * 16 + 16 * 3 + 3)
+    assert len(own.variants()) == 1
+
+
 @pytest.mark.parametrize(("bits", "precision"), [(4, "int8"), (8, "int4")])
 def test_weights_of_other_bits_than_the_name_says_are_refused(
     build: Build, own: ArtifactCache, bits: int, precision: str
@@ -486,12 +510,12 @@ def test_a_recipe_may_be_named(fake_source: Any, own: ArtifactCache) -> None:
 def test_a_key_hashes_what_decides_the_artifact_and_nothing_else(
     sources: dict[str, Source], probes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another model, recipe, tool or processor gives another key; calibration data does where a step uses it; probes never do."""
+    """Another model, recipe, tool or processor gives another key; calibration data does where a step uses it; more probes never do."""
     examples = Examples(probes["mlp"], probes["mlp"], calibration_sha256="1")
     other = replace(examples, calibration_sha256="2")
     dynamic, static = recipe("onnxruntime", "int8"), recipe("onnxruntime", "int8", STATIC)
     base = cache_key(sources["mlp"], dynamic, examples)
-    assert base == cache_key(sources["mlp"], dynamic, replace(other, probes=()))
+    assert base == cache_key(sources["mlp"], dynamic, replace(other, probes=probes["mlp"][1:]))
     assert cache_key(sources["mlp"], static, examples) != cache_key(sources["mlp"], static, other)
     keys = {
         base,
@@ -506,6 +530,57 @@ def test_a_key_hashes_what_decides_the_artifact_and_nothing_else(
         patch.setattr("weighbridge.optimize.build.int8_target", lambda: "another processor")
         keys.add(cache_key(sources["mlp"], dynamic, examples))
     assert len(keys) == 6
+
+
+def test_a_graph_is_known_by_what_its_export_takes_from_the_probes(sources: dict[str, Source]) -> None:
+    """Name, type and size of a module's input decide; the batch and the length of tokens never do, nor anything where no module is traced."""
+
+    def key(name: str, array: Any, backend_name: str = "onnxruntime", given: str = "input") -> str:
+        return cache_key(sources[name], recipe(backend_name, "fp32"), Examples(({given: array},)))
+
+    small, large = np.zeros((1, 1, 28, 28), np.float32), np.zeros((1, 1, 32, 32), np.float32)
+    exported = {
+        key("cnn", small),
+        key("cnn", large),
+        key("cnn", small.astype(np.float64)),
+        key("cnn", small, given="pixels"),
+    }
+    assert len(exported) == 4
+    assert key("cnn", np.repeat(small, 4, axis=0)) in exported
+    assert key("cnn", small, "torch") == key("cnn", large, "torch")
+    short, long = np.zeros((1, 8), np.int64), np.zeros((1, 9), np.int64)
+    for name in ("lstm", "bert", "gpt2"):
+        assert key(name, short) == key(name, long)
+    assert key("mlp", short) != key("mlp", long)
+
+
+def test_images_of_another_size_have_a_graph_of_their_own(tmp_path: Path, own: ArtifactCache) -> None:
+    """A network that pools whatever it is given takes images of both sizes, though each graph is fixed to one."""
+    code = (
+        "from torch import nn\n"
+        "def make(): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))\n"
+    )
+    (tmp_path / "pooling_models.py").write_text(code, encoding="utf-8")
+    source = describe("module", "pooling_models:make", "image-classification", search_path=str(tmp_path))
+    random = np.random.default_rng(0)
+    for size in (8, 12, 8):
+        probes = tuple({"input": random.standard_normal((rows, 1, size, size)).astype(np.float32)} for rows in (1, 4))
+        opened: Any = optimize(source, "onnxruntime-fp32", examples=Examples(probes), cache=own).open()
+        assert opened.arrays(opened.infer(opened.load(probes[1])))["logits"].shape == (4, 3)
+        opened.close()
+    assert len(own.variants()) == 2
+
+
+def test_a_torch_folder_is_known_by_where_its_factory_lies(sources: dict[str, Source], probes: dict[str, Any]) -> None:
+    """The same code in another folder, or by another name, is another folder of PyTorch, which names it, and the same graph."""
+    source, examples = sources["mlp"], Examples(probes["mlp"])
+    others = [replace(source, search_path="/elsewhere"), replace(source, reference="tiny_factories.again:mlp")]
+    torch_keys, graph_keys = (
+        {cache_key(each, recipe(name, "fp32"), examples) for each in (source, *others)}
+        for name in ("torch", "onnxruntime")
+    )
+    assert (len(torch_keys), len(graph_keys)) == (3, 1)
+    assert cache_key(replace(source, weights="/moved.safetensors"), recipe("torch", "fp32"), examples) in torch_keys
 
 
 def test_a_vanished_artifact_is_said_to_have_vanished(

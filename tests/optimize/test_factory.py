@@ -144,13 +144,15 @@ def test_weights_that_are_missing_or_of_another_module_are_refused(written: tupl
 
 
 def test_the_source_files_are_the_named_and_the_defining_module(tmp_path: Path) -> None:
-    """A factory that is only passed on is hashed with the file that defines it."""
+    """A factory that is only passed on is hashed with the file that defines it, and with what that imports."""
     (tmp_path / "defining_models.py").write_text(
-        "from torch.nn import Linear\ndef factory(): return Linear(2, 2)\n", encoding="utf-8"
+        "from defining_parts import SIZE\nfrom torch.nn import Linear\ndef factory(): return Linear(SIZE, 2)\n",
+        encoding="utf-8",
     )
+    (tmp_path / "defining_parts.py").write_text("SIZE = 2\n", encoding="utf-8")
     (tmp_path / "passing_models.py").write_text("from defining_models import factory\n", encoding="utf-8")
     files = source_files(factory("passing_models:factory", tmp_path))
-    assert [path.name for path in files] == ["defining_models.py", "passing_models.py"]
+    assert [path.name for path in files] == ["defining_models.py", "defining_parts.py", "passing_models.py"]
 
 
 def test_the_hash_of_a_factory_changes_with_its_code_and_its_weights(tmp_path: Path) -> None:
@@ -165,3 +167,44 @@ def test_the_hash_of_a_factory_changes_with_its_code_and_its_weights(tmp_path: P
     assert written_as("hashed_b", code.format(0)) == first
     assert written_as("hashed_c", code.format(1)) != first
     assert written_as("hashed_d", code.format(0) + "# another line\n") != first
+
+
+def test_the_hash_of_a_factory_is_of_all_code_that_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helper's forward decides the hash as the factory's own file does; where the repository lies does not."""
+    files = {
+        "helped_models": "from helped_blocks import Net\ndef make(): return Net()\n",
+        "helped_blocks": "from torch import nn\nclass Net(nn.Linear):\n    def __init__(self): super().__init__(2, 2)\n",
+    }
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        for name, text in files.items():
+            (tmp_path / folder / f"{name}.py").write_text(text, encoding="utf-8")
+
+    def hash_in(folder: str) -> str:
+        for name in files:
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        search_path = str(tmp_path / folder)
+        return describe("module", "helped_models:make", "tabular-classification", search_path=search_path).sha256
+
+    first = hash_in("here")
+    assert hash_in("there") == first
+    with (tmp_path / "there" / "helped_blocks.py").open("a", encoding="utf-8") as helper:
+        helper.write("    def forward(self, x): return -super().forward(x)\n")
+    assert hash_in("there") != first
+    assert hash_in("here") == first
+
+
+def test_the_hash_of_a_factory_is_of_its_layers_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that no weight shows decides the hash, and the address of an object that a layer names does not."""
+    code = (
+        "import itertools, os\nfrom torch import nn\nADDRESSES = itertools.count(4096)\n"
+        "class Named(nn.Module):\n    def extra_repr(self): return f'<function f at {hex(next(ADDRESSES))}>'\n"
+        "def make(): return nn.Sequential(nn.LeakyReLU(float(os.environ['SLOPE'])), Named())\n"
+    )
+    (tmp_path / "optioned_models.py").write_text(code, encoding="utf-8")
+
+    def hash_at(slope: str) -> str:
+        monkeypatch.setenv("SLOPE", slope)
+        return describe("module", "optioned_models:make", "tabular-classification", search_path=str(tmp_path)).sha256
+
+    assert hash_at("0.1") == hash_at("0.1") != hash_at("0.2")

@@ -33,6 +33,11 @@ INT4 = replace(INT8, small_bytes=100, four_bit=200, eight_bit=0, weight_bytes={"
 FP16 = replace(FP32, weight_bytes={"float16": 400, "float32": 8})
 
 
+def stored(small: int = 0, **sizes: int) -> Census:
+    """A graph that computes in floating point, with so many bytes of each type, of which `small` are learnt integers."""
+    return replace(FP32, weight_bytes=sizes, small_bytes=small)
+
+
 @pytest.mark.parametrize(
     ("precision", "census", "reason"),
     [
@@ -41,8 +46,27 @@ FP16 = replace(FP32, weight_bytes={"float16": 400, "float32": 8})
         ("int8", INT8, ""),
         ("fp32", INT8, "asked for fp32, but 2 nodes compute in integers"),
         ("fp32", FP16, "asked for fp32, but float32 weights take 8 bytes and float16 ones 400"),
-        ("fp16", FP32, "asked for fp16, but float32 weights take 800 bytes and float16 ones 0"),
+        ("fp16", FP32, "asked for fp16, but float16 weights take 0 bytes and float32 ones 800"),
         ("fp16", INT8, "asked for fp16, but 2 nodes compute in integers"),
+        (
+            "fp32",
+            stored(float32=8, bfloat16=400),
+            "asked for fp32, but float32 weights take 8 bytes and bfloat16 ones 400",
+        ),
+        ("fp32", stored(float32=8, float8_e4m3fn=40), "but float32 weights take 8 bytes and float8_e4m3fn ones 40"),
+        ("fp32", stored(24, float32=8, int8=24), "but float32 weights take 8 bytes and integer ones 24"),
+        ("fp32", stored(24, float32=8, uint4=24), "but float32 weights take 8 bytes and integer ones 24"),
+        ("fp32", stored(float32=400, bfloat16=400), ""),
+        ("fp32", stored(float32=100, float64=300, float16=400), ""),
+        ("fp32", stored(float32=8, int64=400), ""),
+        ("fp32", stored(), ""),
+        ("fp16", stored(float16=400, float32=400), "but float16 weights take 400 bytes and float32 ones 400"),
+        ("fp16", stored(float16=400, bfloat16=401), "but float16 weights take 400 bytes and bfloat16 ones 401"),
+        ("fp16", stored(401, float16=400, int8=401), "but float16 weights take 400 bytes and integer ones 401"),
+        ("fp16", stored(float16=400, float32=8, float64=400), "and float32 ones 408"),
+        ("fp16", stored(), "but float16 weights take 0 bytes"),
+        ("bf16", stored(float32=8, bfloat16=400), ""),
+        ("bf16", FP32, "asked for bf16, but bfloat16 weights take 0 bytes and float32 ones 800"),
         ("int8", FP32, "no node computes in integers; left in floating point: 2 MatMul"),
         ("int8", replace(FP32, left={}), "left in floating point: none that could be replaced"),
         ("int8", replace(INT8, small_bytes=0), "no weight is stored in 8 bits or fewer"),

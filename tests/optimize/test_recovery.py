@@ -60,11 +60,13 @@ def test_labels_that_must_not_be_written_are_learnt_from() -> None:
     assert torch.equal(found[1][0]["side"], torch.tensor([4, 5]))
 
 
-@pytest.mark.parametrize(("steps", "epochs", "patience"), [(3, 3, 5), (9, 9, 6), (24, 24, 16)])
+@pytest.mark.parametrize(
+    ("rows", "steps", "epochs", "patience"), [(6, 3, 3, 5), (6, 9, 9, 6), (6, 24, 24, 16), (42, 3, 3, 5), (43, 3, 2, 5)]
+)
 def test_patience_is_two_thirds_of_the_epochs_and_at_least_five(
-    steps: int, epochs: int, patience: int, monkeypatch: pytest.MonkeyPatch
+    rows: int, steps: int, epochs: int, patience: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of six rows four are trained on, one step an epoch: so many epochs of steps, so many without a better loss end it."""
+    """Of 6 rows 4 are trained on and of 42 rows 33, one step an epoch, and of 43 rows 34 in two: so many epochs, so many without a better loss."""
     asked: list[TrainingConfig] = []
 
     def fit(*given: Any) -> TrainingReport:
@@ -72,7 +74,7 @@ def test_patience_is_two_thirds_of_the_epochs_and_at_least_five(
         return TrainingReport(0, (), ())
 
     monkeypatch.setattr(recovery, "fit", fit)
-    data = ({"x": ROWS, "side": SIDES},)
+    data = ({"x": np.resize(ROWS, (rows, 3)), "side": np.resize(SIDES, rows)},)
     model = TorchModel(Counting(), Signature("classifier", SPECS, ("logits",)))
     recover(
         model.module,

@@ -41,11 +41,11 @@ def test_only_layers_that_sparse_tensor_cores_take_are_found() -> None:
 def test_the_pruning_step_leaves_layers_that_are_found() -> None:
     """What magnitude-pruning 2:4 leaves, in FP16, is what is looked for."""
     import torch
-    from weighbridge.optimize.techniques.magnitude_pruning import MagnitudePruning, _zeroed, prunable
+    from weighbridge.optimize.techniques.magnitude_pruning import MagnitudePruning, _zeroed, weight_matrices
 
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 8))
-    _zeroed(tuple(prunable(module)), MagnitudePruning(pattern="2:4"))
+    _zeroed(tuple(weight_matrices(module)), MagnitudePruning(pattern="2:4"))
     assert [name for name, _ in semi_structured_layers(module.half())] == ["0"]
 
 

@@ -112,6 +112,46 @@ def test_steps_are_capped_within_an_epoch() -> None:
     assert len(report.losses) == len(report.validation_losses) == 2
 
 
+@pytest.mark.parametrize(
+    ("rows", "size", "parts"),
+    [(9, 4, [4, 5]), (8, 4, [4, 4]), (10, 4, [4, 4, 2]), (5, 8, [5]), (1, 4, [1]), (3, 1, [1, 1, 1]), (3, 2, [3])],
+)
+def test_no_step_learns_from_a_last_row_alone(
+    monkeypatch: pytest.MonkeyPatch, rows: int, size: int, parts: list[int]
+) -> None:
+    """One row that is left of an epoch joins the step before it; each epoch goes over every row once."""
+    seen: list[Any] = []
+    step = training._step
+
+    def recorded(*given: Any) -> float:
+        seen.append(given[2])
+        return step(*given)
+
+    monkeypatch.setattr(training, "_step", recorded)
+    config = TrainingConfig(epochs=2, batch_size=size)
+    report = fit(network(), {"input": POINTS[:rows]}, SIDES[:rows], config, silent)
+    assert [len(part) for part in seen] == 2 * parts
+    assert report.steps == len(seen)
+    for epoch in (seen[: len(parts)], seen[len(parts) :]):
+        assert sorted(np.concatenate(epoch)) == list(range(rows))
+
+
+def test_batch_norm_is_trained_where_a_row_is_left_over() -> None:
+    """A batch norm after a linear layer, which refuses a single row, is trained on 9 rows in steps of 4."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+    report = fit(module, {"input": POINTS[:9]}, SIDES[:9], TrainingConfig(batch_size=4), silent)
+    assert report.steps == 2
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
+def test_a_module_that_is_frozen_is_refused(optimizer: Any) -> None:
+    """Where no parameter may change nothing can be learnt, and the text says how many there are and what to do."""
+    words = r"none of the module's 4 parameters may change \(requires_grad is off\); switch it on .*recover_steps = 0"
+    with pytest.raises(ConfigError, match=words):
+        fit(network().requires_grad_(False), {"input": POINTS}, SIDES, TrainingConfig(optimizer), silent)
+
+
 def test_training_that_only_harms_leaves_the_weights() -> None:
     """Where no epoch is better on the held-out part than the start, the weights are those before the first step."""
     module = network()

@@ -11,7 +11,7 @@ from weighbridge.optimize.errors import BuildError, ConfigError
 from weighbridge.optimize.model import Examples, Signature, TensorSpec, TorchModel
 from weighbridge.optimize.recipe import step_from_dict
 from weighbridge.optimize.techniques import technique
-from weighbridge.optimize.techniques.magnitude_pruning import prunable
+from weighbridge.optimize.techniques.magnitude_pruning import weight_matrices
 
 Get = Callable[[str], Any]
 
@@ -65,7 +65,7 @@ def test_the_global_scope_spares_layers_of_large_weights(apply: Any) -> None:
     zeros = {
         scope: [
             int((matrix.weight == 0).sum())
-            for matrix in prunable(apply(model, "magnitude-pruning", scope=scope).model.module)
+            for matrix in weight_matrices(apply(model, "magnitude-pruning", scope=scope).model.module)
         ]
         for scope in ("global", "layer")
     }
@@ -137,6 +137,25 @@ def test_transposed_and_grouped_convolutions_have_the_pattern_along_their_inputs
     assert result.details["layers_left"] == {"1.weight": "2 inputs, no multiple of 4"}
 
 
+def test_weights_that_a_parametrization_computes_are_left_and_told(apply: Any) -> None:
+    """Weight norm computes a layer's weight anew at every call: it stays as it is, does not count, and is named with the reason."""
+    import torch
+    from torch.nn.utils.parametrizations import weight_norm
+
+    recurrent = torch.nn.LSTM(4, 4)
+    torch.nn.utils.parametrize.register_parametrization(recurrent, "weight_hh_l0", torch.nn.Tanh(), unsafe=True)
+    module = torch.nn.Sequential(weight_norm(torch.nn.Linear(8, 16)), torch.nn.Linear(16, 4), recurrent)
+    result = apply(TorchModel(module, Signature("classifier", (), ("logits",))), "magnitude-pruning", sparsity=0.25)
+    pruned = result.model.module
+    assert torch.equal(pruned[0].weight, module[0].weight)
+    assert torch.equal(pruned[2].weight_hh_l0, module[2].weight_hh_l0)
+    assert [int((weight == 0).sum()) for weight in (pruned[1].weight, pruned[2].weight_ih_l0)] == [16, 16]
+    assert result.details["layers"] == {"1.weight": 0.25, "2.weight_ih_l0": 0.25}
+    assert result.details["weights_pruned"] == 4 * 16 + 16 * 4
+    assert list(result.details["layers_left"]) == ["0.weight", "2.weight_hh_l0"]
+    assert all("no parameter of its layer" in reason for reason in result.details["layers_left"].values())
+
+
 @pytest.mark.parametrize("options", [{"sparsity": 0.6}, {"scope": "global"}])
 def test_a_pattern_that_contradicts_itself_is_refused(options: dict[str, Any]) -> None:
     """2:4 is half of every layer: another share, or a choice over all layers, says what to leave out."""
@@ -168,7 +187,7 @@ def test_recovery_leaves_the_zeros_zero(apply: Any, options: dict[str, Any]) -> 
         apply(model, "magnitude-pruning", batches, learning_rate=1e-2, recover_steps=steps, **options)
         for steps in (0, 40)
     )
-    for before, after in zip(prunable(pruned.model.module), prunable(taught.model.module), strict=True):
+    for before, after in zip(*map(weight_matrices, (pruned.model.module, taught.model.module)), strict=True):
         assert torch.equal(before.weight == 0, after.weight == 0)
         assert not torch.equal(before.weight, after.weight)
     assert taught.details["sparsity"] == pruned.details["sparsity"]
@@ -199,6 +218,10 @@ def test_what_cannot_be_pruned_is_refused(onnx_model: Get, apply: Any) -> None:
         BuildError, match="magnitude-pruning found no linear, convolution, attention or recurrent layer"
     ):
         apply(TorchModel(torch.nn.Embedding(3, 3), Signature("classifier", (), ("logits",))), "magnitude-pruning")
+    computed = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(6, 5))
+    words = r"found no weight to prune: each of 1 \(weight, \.\.\.\) is no parameter of its layer: .*; make them parameters first"
+    with pytest.raises(BuildError, match=words):
+        apply(TorchModel(computed, Signature("classifier", (), ("logits",))), "magnitude-pruning")
     module = torch.nn.Sequential(torch.nn.Linear(6, 5))
     with pytest.raises(
         BuildError, match=r"2:4 found no weight whose inputs are a multiple of four among 1; take pattern"

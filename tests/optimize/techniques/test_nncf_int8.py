@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from weighbridge.optimize.backends.openvino_backend import BACKEND
 from weighbridge.optimize.build import optimize
 from weighbridge.optimize.cache import ArtifactCache
 from weighbridge.optimize.errors import BuildError, ConfigError, UnavailableError
-from weighbridge.optimize.model import Batch, Examples, OnnxModel, Signature
+from weighbridge.optimize.model import Batch, Examples, OnnxModel, Signature, TensorSpec
 from weighbridge.optimize.onnx_files import weights_of
 from weighbridge.optimize.parity import LOSSY_AGREEMENT
 from weighbridge.optimize.recipe import Recipe, step_from_dict
@@ -201,6 +202,27 @@ def test_a_graph_without_weights_is_refused(tmp_path: Path, apply: Any) -> None:
         BuildError, match="nncf-int8 replaced no node; it can replace Conv, ConvTranspose, Gemm, MatMul"
     ):
         apply(given, "nncf-int8", ({"x": np.ones((2, 3), np.float32)},))
+
+
+def test_a_graph_of_fixed_batch_is_calibrated_on_whole_batches(
+    onnx_model: Get, apply: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of rows in batches of 8, 8 and 4, NNCF is given the two that a graph of batch 8 takes."""
+    model = onnx_model("mlp")
+    seen: list[int] = []
+
+    def noted(graph: Any, config: Any, batches: list[Batch], *, transformer: bool) -> Any:
+        del config, transformer
+        seen.extend(len(batch["features"]) for batch in batches)
+        return graph
+
+    monkeypatch.setattr(nncf_int8.importlib.util, "find_spec", lambda _: "here")
+    monkeypatch.setattr(nncf_int8, "_quantized", noted)
+    fixed = replace(model, signature=replace(model.signature, inputs=(TensorSpec("features", "float32", (8, 6)),)))
+    data = tuple({"features": np.ones((rows, 6), np.float32)} for rows in (8, 8, 4))
+    with pytest.raises(BuildError, match="nncf-int8 replaced no node"):
+        apply(fixed, "nncf-int8", data)
+    assert seen == [8, 8]
 
 
 def test_without_calibration_data_the_key_is_named(onnx_model: Get, apply: Any, probes: Any, tmp_path: Path) -> None:

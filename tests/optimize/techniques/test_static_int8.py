@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from weighbridge.optimize import cpu
 from weighbridge.optimize.errors import BuildError, ConfigError
 from weighbridge.optimize.model import Batch, OnnxModel, Signature
-from weighbridge.optimize.onnx_files import count_nodes, nodes_of, weights_of
+from weighbridge.optimize.onnx_files import count_nodes, nodes_of, read_signature, weights_of
 from weighbridge.optimize.onnx_layers import layers_of, quantizable_layers
 from weighbridge.optimize.parity import reference_of
 from weighbridge.optimize.recipe import step_from_dict
@@ -208,6 +208,21 @@ def test_samples_bound_the_rows_that_are_used(onnx_model: Get, apply: Any, sampl
     rows = np.concatenate([batch["input"] for batch in data])[:used]
     low, high = min(float(rows.min()), 0.0), max(float(rows.max()), 0.0)
     assert formats_of(result.model.path).input_scale == pytest.approx((high - low) / 255, rel=1e-5)
+
+
+def test_a_graph_of_fixed_batch_is_calibrated_on_whole_batches(
+    table_graph: OnnxModel, apply: Any, tmp_path: Path
+) -> None:
+    """Of rows in batches of 8, 8 and 4, a graph that takes 8 at a time learns from the first 16."""
+    graph = onnx.load(str(table_graph.path))
+    for value in (graph.graph.input[0], graph.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = 8
+    onnx.save(graph, str(tmp_path / "fixed.onnx"))
+    random = np.random.default_rng(2)
+    data = tuple({"features": random.standard_normal((rows, 6)).astype(np.float32)} for rows in (8, 8, 4))
+    result = apply(OnnxModel(tmp_path / "fixed.onnx", read_signature(graph)), "static-int8", data)
+    assert result.details["samples"] == 16
+    assert len(result.details["layers_quantized"]) == 2
 
 
 def test_inputs_take_the_graphs_types(onnx_model: Get, apply: Any) -> None:

@@ -163,6 +163,20 @@ def test_by_taylor_the_units_go_that_the_loss_misses_least(torch_model: Get, pro
     assert removed == sorted(np.argsort(slopes, kind="stable")[:4].tolist())
 
 
+def test_frozen_layers_are_scored_by_taylor_alike(torch_model: Get, probes: Any) -> None:
+    """Whether its layers may be trained says nothing of what the loss misses: the same units go, and the model stays frozen."""
+    model, batches = torch_model("mlp"), probes["mlp"][1:]
+    for frozen in ("hidden", "head", ""):
+        module = copy.deepcopy(model.module)
+        module.get_submodule(frozen).requires_grad_(False)
+        changes = [
+            prune(each, Examples((), batches), ratio=0.5, score="taylor").model.changes
+            for each in (model, replace(model, module=module))
+        ]
+        assert changes[0] == changes[1]
+        assert not any(parameter.requires_grad for parameter in module.get_submodule(frozen).parameters())
+
+
 def removed_by_activation(model: Any, batches: Any) -> dict[str, list[int]]:
     result = prune(model, Examples((), batches), ratio=0.5, score="activation")
     return {

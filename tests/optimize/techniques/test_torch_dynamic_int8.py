@@ -220,6 +220,15 @@ def test_a_model_that_is_mostly_convolutions_fails_its_audit(tmp_path: Path) -> 
         optimize(source, "torch-int8", examples=Examples((images,)), cache=ArtifactCache(tmp_path / "artifacts"))
 
 
+def test_weights_that_are_computed_count_as_float() -> None:
+    """A layer under weight norm has no 8-bit form: what it multiplies counts against INT8 as any float weight does."""
+    from torch import nn
+    from weighbridge.optimize.torch_audit import _float_bytes
+
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(8, 16))
+    assert _float_bytes(nn.Sequential(normed, nn.Linear(16, 4))) == 4 * (8 * 16 + 16 * 4)
+
+
 def test_transformer_layers_of_torch_itself_are_quantized(apply: Any) -> None:
     """Their fused kernel, which reads float weights, is not taken; attention, which has no 8-bit form, stays in float."""
     import torch

@@ -1,0 +1,87 @@
+"""The Python files that a user's own code is written in: those of a module, and of all that it imports and is not installed."""
+
+import ast
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from importlib.util import resolve_name
+from pathlib import Path
+from types import ModuleType
+
+_STANDARD = Path(ast.__file__).resolve().parent
+"""Where Python's own library lies."""
+_SITES = ("site-packages", "dist-packages")
+
+
+def own_files(modules: Iterable[ModuleType]) -> tuple[Path, ...]:
+    """The files of modules and of all that they import, however indirectly and wherever in their text, by dotted name.
+
+    Imports are read from the text and looked for on the import path: nothing is run, so that it does not matter what was
+    imported before. An installed package is not followed; its modules count where they are given.
+    """
+    given = ((module.__name__, getattr(module, "__file__", None)) for module in modules)
+    left = {name: Path(file) for name, file in given if file}
+    found: dict[str, Path] = {}
+    while left:
+        name, path = left.popitem()
+        found[name] = path
+        left |= {each: file for each, file in _imported(name, path) if each not in found}
+    return tuple(path for _, path in sorted(found.items()))
+
+
+def _imported(name: str, path: Path) -> Iterator[tuple[str, Path]]:
+    """The modules, not installed, that a module imports, and the packages in which it and they lie."""
+    if _is_installed(path):
+        return
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    named = (name, *_imports(path, package))
+    for each in {part for imported in named for part in _with_packages(imported)}:
+        file = _file_of(each)
+        if file is not None and not _is_installed(file):
+            yield each, file
+
+
+def _with_packages(name: str) -> Iterator[str]:
+    """A module's name, and those of the packages in which it lies."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+
+
+def _imports(path: Path, package: str) -> Iterator[str]:
+    """What a file's import statements name, that which may be no module included; nothing where it is no Python text."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (module := _absolute(node, package)):
+            yield from (module, *(f"{module}.{alias.name}" for alias in node.names))
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    """The dotted name that is imported from; empty where it lies above the package, so that the import must fail."""
+    try:
+        return resolve_name("." * node.level + (node.module or ""), package)
+    except ImportError:
+        return ""
+
+
+def _file_of(name: str) -> Path | None:
+    """The text of a module, as it comes first on the import path; None where it has none, as a compiled one and a bare folder."""
+    for folder in sys.path:
+        place = Path(folder, *name.split("."))
+        for path in (place / "__init__.py", place.parent / f"{place.name}.py"):
+            if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises of a folder that may not be entered
+                return path
+    return None
+
+
+def _is_installed(path: Path) -> bool:
+    """Whether a file belongs to Python itself or to an installed package."""
+    place = path.resolve()
+    return place.is_relative_to(_STANDARD) or any(folder in _SITES for folder in place.parts)
