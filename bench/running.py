@@ -86,7 +86,7 @@ def resume(
         raise InputError(
             f"{run_folder} is not a run folder: it has no {JOURNAL}. Give a folder that `weighbridge run` wrote."
         )
-    with _alone(folder):
+    with alone(folder):
         past = read_past(folder)
     first = begun(folder, past)
     inconclusive = inconclusive or first.inconclusive
@@ -111,7 +111,7 @@ def run_prepared(config: Config, prepared: Prepared, options: Options, reporter:
     shapes = weighed_shapes(config, prepared)
     lacking = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with alone(folder):
         past = read_past(folder)
         asked = _begun(config, options) if past.first("begun") is None else begun(folder, past)
         job = Job(folder, config, prepared, shapes, asked, past, reporter)
@@ -155,17 +155,17 @@ def _derived(folder: Path, inconclusive: Literal["fail", "warn"]) -> Results:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the run's folder.
+def alone(run_folder: Path, part: str = "") -> Iterator[None]:
+    """Hold a run's folder, or a part of it.
 
     Raises:
         InputError: another process is at work on it.
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(holding(folder))
+            stack.enter_context(holding(run_folder / part))
         except BlockingIOError as error:
-            raise InputError(f"another process is at work on {folder}; wait for it to end") from error
+            raise InputError(f"another process is at work on {run_folder}; wait for it to end") from error
         yield
 
 
@@ -265,16 +265,24 @@ def build_all(config: Config, prepared: Prepared, options: Options, reporter: Re
 
 
 def shapes_of(config: Config, prepared: Prepared) -> tuple[Conditions, ...]:
-    """Every shape that is measured, as flat conditions; a batch size that the model has fixed is the only one."""
+    """Every shape that is measured, as flat conditions; a batch size that a model of the run has fixed is the only one."""
     sizes = config.measure.batch_sizes if prepared.fixed_batch is None else (prepared.fixed_batch,)
     return _shapes(config.measure, prepared.kind, sizes, prepared.lengths)
 
 
 def weighed_shapes(config: Config, prepared: Prepared) -> tuple[Conditions, ...]:
     """Every shape that is weighed: those that are measured and, where it is asked for, from end to end those of a caller alone."""
-    shapes = shapes_of(config, prepared)
-    alone = [shape for shape in shapes if "rate" not in shape and shape.get("concurrency", 1) == 1]
-    return (*shapes, *({**shape, END_TO_END: 1} for shape in alone if config.measure.end_to_end))
+    return _and_from_end_to_end(config, shapes_of(config, prepared))
+
+
+def planned_shapes(config: Config) -> tuple[Conditions, ...]:
+    """Every shape that a run of a complete config would weigh, as far as that is known before its model."""
+    return _and_from_end_to_end(config, asked_shapes(config))
+
+
+def _and_from_end_to_end(config: Config, shapes: tuple[Conditions, ...]) -> tuple[Conditions, ...]:
+    lonely = [shape for shape in shapes if "rate" not in shape and shape.get("concurrency", 1) == 1]
+    return (*shapes, *({**shape, END_TO_END: 1} for shape in lonely if config.measure.end_to_end))
 
 
 def asked_shapes(config: Config) -> tuple[Conditions, ...]:
@@ -329,7 +337,9 @@ def _loads(measure: MeasureConfig, kind: ModelKind) -> list[dict[str, int | floa
 def notices_of(config: Config, prepared: Prepared) -> list[str]:
     """Sentences about the run that a reader should see, known before it starts."""
     left_out = [size for size in config.measure.batch_sizes if prepared.fixed_batch not in (None, size)]
-    fixed = f"The model takes batches of {prepared.fixed_batch} only; batch sizes {left_out} were not measured."
+    fixed = (
+        f"A model of this run takes batches of {prepared.fixed_batch} only; batch sizes {left_out} were not measured."
+    )
     return [*prepared.notices, *([fixed] if left_out else []), *environment.advice(config.measure.threads)]
 
 

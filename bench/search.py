@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..optimize.errors import BuildError, InputError
+from ..optimize.errors import BuildError, ConfigError, InputError
 from ..optimize.files import write_json
 from ..optimize.plain_data import checked, parse_json
 from .building import build
@@ -21,9 +21,10 @@ from .checks import check
 from .config import Config, VariantConfig, parse_config
 from .predictions import ClassPredictions, WindowScores
 from .reporter import Reporter, Silent
-from .results import RESULTS, Results
-from .resuming import forget, hashes_of, is_begun, need_same_material, plain
-from .running import Options, complete, new_run_folder, prepared_workload, run_prepared, shapes_of
+from .results import Results
+from .resuming import forget, hashes_of, is_begun, need_same_material, plain, read_past
+from .running import Options, alone, complete, new_run_folder, prepared_workload, run_prepared, shapes_of
+from .running import resume as derived_again
 from .search_answers import reference_of
 from .search_choice import Found, explore, finalists, front, sensitivity_of
 from .search_config import Wanted, final_config, metric_of, searched_variant
@@ -61,17 +62,33 @@ def resume(
 ) -> Results:
     """Go on with an interrupted search by what it was asked for; `max_seconds` may be another, trials made before count.
 
+    Of a search that is finished, by the journal of its judging run, the results are derived again.
+
     Raises:
-        InputError: the folder holds no interrupted search.
-        ConfigError: the model or the data is no longer what was searched.
+        InputError: the folder holds no search, or another process is at work on it.
+        ConfigError: the model or the data is no longer what was searched, or a finished search is given more time.
     """
     asked = _asked(run_folder)
+    with alone(run_folder, FOLDER):
+        finished = read_past(run_folder).finished
+    if finished:
+        _need_no_time(run_folder, max_seconds)
+        return derived_again(run_folder, options.inconclusive if options else None, reporter)
     wanted = asked.wanted
     if max_seconds is not None:
         wanted = replace(wanted, max_seconds=max_seconds)
     config = parse_config(asked.config, _ASKED)
     options = replace(options or Options(), out=run_folder.absolute(), base=Path(asked.base))
     return _search(config, wanted, options, reporter or Silent(), asked.hashes)
+
+
+def _need_no_time(run_folder: Path, max_seconds: float | None) -> None:
+    """Refuse time for trials that nobody would make."""
+    if max_seconds is not None:
+        raise ConfigError(
+            f"{run_folder} is finished, and its trials with it: leave out --max-seconds to have its results derived again, or start "
+            "another search, which takes the builds of this one from the cache"
+        )
 
 
 def most_weighed() -> int:
@@ -89,16 +106,24 @@ def _search(
             need_same_material(prepared, hashes, "search")
         if prepared.kind == "classifier":
             reporter.tell(expected_sentence(parts.judging.examples, _judging_error(config)))
-        _write_asked(folder, config, wanted, options, prepared)
-        explored = _explored(config, wanted, parts, options, reporter)
-        findings = explored.findings()
-        reporter.tell(findings.sentences[0])
-        write_search(findings, folder)
-        kept = {name: each.kept for name, each in explored.weighed.items()}
-        final = final_config(config, prepared.kind, wanted.max_drop, explored.setting.searched, kept, explored.chosen)
-        if not is_begun(folder, final):
-            forget(folder)  # a judging run of what an earlier part of the search had chosen
-        return run_prepared(final, parts.judging, replace(options, out=folder), reporter)
+        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+        with alone(folder, FOLDER):  # the run that judges holds the folder itself
+            _write_asked(folder, config, wanted, options, prepared)
+            return _searched(config, wanted, parts, options, reporter)
+
+
+def _searched(config: Config, wanted: Wanted, parts: Parts, options: Options, reporter: Reporter) -> Results:
+    """Make the trials, write what they found, and have what was chosen weighed and judged."""
+    folder = options.out or Path()
+    explored = _explored(config, wanted, parts, options, reporter)
+    findings = explored.findings()
+    reporter.tell(findings.sentences[0])
+    write_search(findings, folder)
+    kept = {name: each.kept for name, each in explored.weighed.items()}
+    final = final_config(config, parts.judging.kind, wanted.max_drop, explored.setting.searched, kept, explored.chosen)
+    if not is_begun(folder, final):
+        forget(folder)  # a judging run of what an earlier part of the search had chosen
+    return run_prepared(final, parts.judging, replace(options, out=folder), reporter)
 
 
 def _judging_error(config: Config) -> float:
@@ -337,15 +362,11 @@ class _Asked:
 
 
 def _asked(run_folder: Path) -> _Asked:
-    """What an interrupted search was asked for."""
+    """What the search in a folder was asked for."""
     path = run_folder / FOLDER / _ASKED
-    if (run_folder / RESULTS).is_file():
-        raise InputError(
-            f"{run_folder} is finished: there is nothing to go on with. `weighbridge report` renders it again."
-        )
     try:
         return checked(_Asked, parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{run_folder} holds no interrupted search ({error}); give a folder that `weighbridge search` wrote"
+            f"{run_folder} holds no search ({error}); give a folder that `weighbridge search` wrote"
         ) from error

@@ -89,7 +89,7 @@ def _default_steps(precision: str, kind: Kind) -> tuple[dict[str, Any], ...]:
 def float_of(searched: VariantConfig) -> VariantConfig:
     """The searched variant without its quantization: in FP32, or in FP16 where a step before made it so."""
     steps = searched.steps[:-1]
-    halved = any(step.get("use") == "onnx-half-precision" for step in steps)
+    halved = any(step.get("use") == "onnx-half-precision" or step.get("dtype") == "fp16" for step in steps)
     changed = {"steps": steps, "precision": "fp16" if halved else "fp32", "name": "float"}
     return VariantConfig.model_validate({**searched.model_dump(), **changed})
 

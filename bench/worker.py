@@ -252,6 +252,7 @@ def _prepare(send: Callable[[dict[str, Any]], None], arguments: dict[str, Any]) 
             Path(arguments["folder"]),
             lambda fraction, text: send({"progress": fraction, "text": text}),
             base=Path(arguments["base"]),
+            artifacts=[each.artifact for each in config.variants if each.artifact],
         )
     except OSError as error:
         raise InputError(f"the workload cannot be prepared: {first_line(error)}") from error

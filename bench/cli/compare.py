@@ -25,8 +25,9 @@ def command(
     from ..running import Options
     from .console import ConsoleReporter
     from .finish import finish
-    from .guess import columns_of, task_of
+    from .guess import columns_of, need_data, task_of
 
+    need_data(data, tokenizer=tokenizer, labels=labels)
     names = _names(a, b)
     workload: dict[str, Any] = {"name": f"{names[0]}-vs-{names[1]}", "model": str(a), "task": "tabular-classification"}
     if data is not None:

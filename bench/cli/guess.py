@@ -26,6 +26,19 @@ class _Named:
     architectures: tuple[str, ...] | None = None
 
 
+def need_data(data: Path | None, **given: Path | None) -> None:
+    """Refuse options that say how data is read where none is given.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    lonely = next((name for name, path in given.items() if path is not None), None)
+    if data is None and lonely is not None:
+        raise ConfigError(
+            f"--{lonely} belongs to --data, which is not given: give both, or neither; a config names its own as workload.{lonely}"
+        )
+
+
 def config_of_model(model: str, data: Path, tokenizer: Path | None, labels: Path | None) -> Config:
     """The config of `weighbridge run MODEL --data FILE`: default variants, preset no-regression.
 
@@ -111,7 +124,7 @@ def columns_of(data: Path) -> dict[str, str]:
         return {}
     opened = gzip.open if data.suffix == ".gz" else open
     try:
-        with opened(data, "rt", encoding="utf-8", newline="") as stream:
+        with opened(data, "rt", encoding="utf-8-sig", newline="") as stream:
             lines = iter(lambda: stream.readline(_LONGEST_LINE), "")
             header = next(csv.reader(lines, delimiter="\t" if ".tsv" in data.suffixes else ","), [])
     except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:

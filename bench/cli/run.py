@@ -72,25 +72,22 @@ def _config(
 ) -> tuple[Any, Path]:
     """The config that was meant, and the folder against which its paths are meant."""
     from ...optimize.errors import ConfigError
-    from ..config import find_config, load_config
+    from ..config import load_config
     from .console import standard_output
-    from .guess import config_of_builtin, config_of_model
+    from .guess import config_of_builtin, config_of_model, need_data
 
     if workload is not None:
         if tokenizer is not None:
             raise ConfigError("--tokenizer is of a model without one; a built-in workload brings its own: leave it out")
         return config_of_builtin(workload, given, data, labels), Path()
-    if given is None:
-        if data is not None:
-            raise ConfigError("--data needs a model: `weighbridge run MODEL --data FILE`")
-        path = find_config(Path())
-        return load_config(path), path.parent
+    need_data(data, tokenizer=tokenizer, labels=labels)
     if data is None:
-        if not given.endswith(".toml"):
-            raise ConfigError(
-                f"{given} is not a .toml config; to weigh a model without a config give its data: `weighbridge run {given} --data FILE`"
-            )
-        return load_config(Path(given)), Path(given).parent
+        path = _config_file(given)
+        return load_config(path), path.parent
+    if given is None:
+        raise ConfigError("--data needs a model: `weighbridge run MODEL --data FILE`")
+    if given.endswith(".toml"):
+        raise ConfigError(f"{given} is a config and names its data as workload.data: leave out --data, or set it there")
     from ..config import to_toml
     from ..running import Options, complete
 
@@ -99,3 +96,17 @@ def _config(
     console.print("# the config used; save it as weighbridge.toml to keep and change it", markup=False)
     console.print(to_toml(config), markup=False, soft_wrap=True)
     return config, Path()
+
+
+def _config_file(given: str | None) -> Path:
+    """The config that was meant: the one of this folder where none is given."""
+    from ...optimize.errors import ConfigError
+    from ..config import find_config
+
+    if given is None:
+        return find_config(Path())
+    if not given.endswith(".toml"):
+        raise ConfigError(
+            f"{given} is not a .toml config; to weigh a model without a config give its data: `weighbridge run {given} --data FILE`"
+        )
+    return Path(given)

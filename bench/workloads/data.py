@@ -114,14 +114,14 @@ def _refused_bomb(path: Path, most: int) -> InputError:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file.
+    """The text of a file, without the mark of byte order that some programs set before it.
 
     Raises:
         InputError: as `read_bytes`; or it is not UTF-8, and where not.
     """
     content = read_bytes(path)
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise InputError(

@@ -9,7 +9,8 @@ import numpy as np
 
 from ...optimize.errors import ConfigError, InputError
 from ...optimize.files import sha256_of_json
-from ...optimize.loading import transformers_config
+from ...optimize.loading import transformers_config, transformers_folder
+from ...optimize.plain_data import checked, parse_json
 from ...optimize.source import Source
 from ..config import Columns, MeasureConfig, WorkloadConfig
 from .base import Prepared, hash_of_arrays
@@ -27,6 +28,7 @@ from .text_windows import (
     windows_of_references,
 )
 
+_GENERATION = "generation_config.json"
 _Timed = dict[int, tuple[Tokens, Tokens]]
 
 
@@ -49,7 +51,7 @@ def prepare_generator(
     Raises:
         ConfigError: the model is of another kind, or its positions do not suffice for a prompt and its answer.
         InputError: the data is damaged or too short, has empty prompts or references, or ones longer than the model's positions;
-            or there is no tokenizer.
+            or there is no tokenizer, or a damaged generation config.
     """
     if source.kind != "transformers":
         raise ConfigError("text-generation takes a transformers folder or hub id as model")
@@ -98,6 +100,36 @@ def text_of(data: Path, columns: Columns) -> str:
 
 
 @dataclass(frozen=True)
+class _Generation:
+    """What a generation config says of where an answer ends."""
+
+    eos_token_id: int | tuple[int, ...] | None = None
+
+
+def _ends_of(folder: Path) -> int | tuple[int, ...] | None:
+    """The tokens at which transformers' own loop ends an answer of the model in a folder; None where its generation config names none.
+
+    Raises:
+        InputError: the generation config is damaged.
+    """
+    path = folder / _GENERATION
+    if not path.is_file():
+        return None
+    try:
+        return checked(_Generation, parse_json(path.read_text(encoding="utf-8"))).eos_token_id
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is not a readable generation config ({error}); save the model again with save_pretrained, or remove the file"
+        ) from error
+
+
+def _end_tokens(*ends: int | list[int] | tuple[int, ...] | None) -> tuple[int, ...]:
+    """All that are named, alone or as several, each once and in order."""
+    named = (each if isinstance(each, list | tuple) else (each,) for each in ends)
+    return tuple(sorted({int(end) for several in named for end in several if end is not None}))
+
+
+@dataclass(frozen=True)
 class _Maker:
     """What turns data into prompts and windows; `positions` are the model's, None where it has no limit."""
 
@@ -122,10 +154,12 @@ class _Maker:
                 raise ConfigError(
                     f"prompt {length} + max_new_tokens {measure.most_new_tokens} is over the model's {positions} positions"
                 )
-        ends = getattr(model, "eos_token_id", None)
-        ends = ends if isinstance(ends, list) else [ends]
-        known = {int(end) for end in (*ends, tokenizer.eos_token_id) if end is not None}
-        return _Maker(config, measure, tokenizer, positions, tuple(sorted(known)))
+        ends = (
+            getattr(model, "eos_token_id", None),
+            _ends_of(transformers_folder(source.reference)),
+            tokenizer.eos_token_id,
+        )
+        return _Maker(config, measure, tokenizer, positions, _end_tokens(*ends))
 
     @property
     def pad(self) -> int:

@@ -10,13 +10,14 @@ import numpy as np
 
 from ...optimize.errors import ConfigError, InputError
 from ...optimize.factory import is_built
-from ...optimize.loading import describe, read_source_signature, transformers_config
+from ...optimize.loading import describe, transformers_config
 from ...optimize.model import Signature
 from ...optimize.source import Source, SourceKind
 from ..child import Progress
 from ..config import MeasureConfig, WorkloadConfig
 from . import builtin, task_of
 from .base import Part, Prepared, array_file, hash_of_arrays, need_room
+from .common_signature import common_signature
 from .data import TABLES, Rows, kind_of
 from .drawn import draw
 from .encode import Encoder
@@ -32,9 +33,17 @@ _OVERLAP_REFUSED = 0.5
 
 
 def prepare(
-    config: WorkloadConfig, measure: MeasureConfig, folder: Path, progress: Progress, *, base: Path
+    config: WorkloadConfig,
+    measure: MeasureConfig,
+    folder: Path,
+    progress: Progress,
+    *,
+    base: Path,
+    artifacts: Sequence[str] = (),
 ) -> Prepared:
     """Prepare a workload in `folder`; relative paths of the config are meant against `base`.
+
+    `artifacts` are weighed beside the model: what one of them has fixed, such as the batch, is fixed for the whole run.
 
     Raises:
         ConfigError, InputError: the config or its files cannot be meant.
@@ -43,10 +52,11 @@ def prepare(
     if model.endswith(".fake.json"):
         return prepare_fake(config, base / model, folder)
     _check_slices(config)
+    beside = [base / each for each in artifacts]
     if config.builtin is not None:
-        return prepare_builtin(config, measure, folder, progress, base)
+        return prepare_builtin(config, measure, folder, progress, base, beside)
     source = source_of(config, base)
-    signature = read_source_signature(source)
+    signature = common_signature(source, beside)
     need_room(signature, 1)
     if config.data is None:
         if measure.end_to_end:
@@ -85,7 +95,12 @@ def _check_slices(config: WorkloadConfig) -> None:
 
 
 def prepare_builtin(
-    config: WorkloadConfig, measure: MeasureConfig, folder: Path, progress: Progress, base: Path
+    config: WorkloadConfig,
+    measure: MeasureConfig,
+    folder: Path,
+    progress: Progress,
+    base: Path,
+    artifacts: Sequence[Path] = (),
 ) -> Prepared:
     """Make (or take from the cache) a built-in workload's model and data, then prepare them as any other.
 
@@ -98,7 +113,7 @@ def prepare_builtin(
         texts = Texts(made.source.reference, own.table or made.evaluation_file, made.calibration_file)
         prepared = prepare_generator(config, measure, made.source, texts, folder)
     else:
-        signature = read_source_signature(made.source)
+        signature = common_signature(made.source, artifacts)
         material = Material(config, measure, made.source, signature, folder, made.tokenizer)
         prepared = material.write(made.evaluation, made.calibration, made.class_names)
     if own.notice:
@@ -152,7 +167,7 @@ class Material:
             (self.folder / "evaluation" / "excerpts.json").write_text(json.dumps(excerpts), encoding="utf-8")
         if self._lengths() not in ((0,), self.measure.sequence_lengths):
             notices.append(
-                f"The model takes sequences of {self._lengths()[0]} tokens only; no other length was measured."
+                f"A model of this run takes sequences of {self._lengths()[0]} tokens only; no other length was measured."
             )
         if evaluation.labels is None:
             notices.append("The evaluation data has no labels: accuracy not judged.")

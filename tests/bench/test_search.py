@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+from weighbridge.bench import search as searching
 from weighbridge.bench import stages
 from weighbridge.bench.cli.main import app
 from weighbridge.bench.cli.search import _finish
 from weighbridge.bench.config import Config, load_config, parse_config
+from weighbridge.bench.journal import JOURNAL, read_journal
 from weighbridge.bench.predictions import read_class_predictions
 from weighbridge.bench.reporter import Silent
 from weighbridge.bench.results import Results, read_results
@@ -26,6 +28,7 @@ from weighbridge.bench.search_findings import read_search
 from weighbridge.bench.search_trials import TRIALS, Trials
 from weighbridge.bench.session import Weighed
 from weighbridge.optimize.errors import ConfigError, InputError
+from weighbridge.optimize.files import holding
 from weighbridge.optimize.variant import Manifest
 
 PLANTED = "layer1"
@@ -143,16 +146,75 @@ def test_results_with_a_search_are_valid_and_read_back(searched: tuple[Results, 
     assert read_results(results.folder).search == results.search == read_search(results.folder)
 
 
-def test_a_search_goes_on_only_with_what_it_began_with(searched: tuple[Results, list[str]], workplace: Path) -> None:
-    """A finished run, a folder without a search, a damaged finding, and other data are each refused with the reason."""
+def cut_short(run: Path, copy: Path) -> Path:
+    """A copy of a search whose judging run lacks its last line; results are there, as `weighbridge gate` writes them of any run."""
+    shutil.copytree(run, copy)
+    *before, last = (copy / JOURNAL).read_text(encoding="utf-8").splitlines(keepends=True)
+    assert json.loads(last)["event"] == "weighed"
+    (copy / JOURNAL).write_text("".join(before), encoding="utf-8")
+    return copy
+
+
+def test_results_of_an_unfinished_search_do_not_end_it(
+    searched: tuple[Results, list[str]], workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What decides is the journal: the judging run is gone on with to its last line, and no trial is made again."""
     results, _ = searched
-    with pytest.raises(InputError, match="is finished: there is nothing to go on with"):
-        resume(results.folder)
-    with pytest.raises(InputError, match="holds no interrupted search"):
+    copy = cut_short(results.folder, workplace / "cut")
+    trials, judged = lines(copy), read_journal(copy)
+    monkeypatch.setattr(stages, "weigh", lambda *_, **__: Weighed())
+    again = resume(copy)
+    assert [event["event"] for event in read_journal(copy)[len(judged) :]] == ["resumed", "weighed"]
+    assert lines(copy) == trials
+    assert (again.exit_code, again.search) == (results.exit_code, results.search)
+
+
+class Listening(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def tell(self, sentence: str) -> None:
+        self.told.append(sentence)
+
+
+def test_of_a_finished_search_only_the_results_are_derived_again(searched: tuple[Results, list[str]]) -> None:
+    """They come back with their exit code and are written; the journal stays as it was, and more time for trials is refused."""
+    results, _ = searched
+    journal, reporter = (results.folder / JOURNAL).read_bytes(), Listening()
+    (results.folder / "results.json").unlink()
+    again = resume(results.folder, reporter=reporter)
+    assert (again.exit_code, again.search) == (0, results.search)
+    assert read_results(results.folder).search == results.search
+    assert reporter.told == [f"{results.folder} is finished: nothing is done again but its results."]
+    assert (results.folder / JOURNAL).read_bytes() == journal
+    with pytest.raises(ConfigError, match="is finished, and its trials with it: leave out --max-seconds"):
+        resume(results.folder, max_seconds=5)
+
+
+def test_a_search_at_work_is_left_alone(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While its trials are made a search holds its folder, and to go on with one that is held is refused."""
+    run = workplace / "held"
+
+    def trials(*_: Any) -> None:
+        with pytest.raises(BlockingIOError), holding(run / "search"):
+            pass
+        raise StoppedError
+
+    monkeypatch.setattr(searching, "_explored", trials)
+    with pytest.raises(StoppedError):
+        search(config_of(), Wanted(), Options(out=run, base=workplace))
+    with holding(run / "search"), pytest.raises(InputError, match="another process is at work on .*held; wait for it"):
+        resume(run)
+
+
+def test_a_search_goes_on_only_with_what_it_began_with(searched: tuple[Results, list[str]], workplace: Path) -> None:
+    """A folder without a search, other data, and a damaged finding are each refused with the reason."""
+    results, _ = searched
+    with pytest.raises(InputError, match="holds no search"):
         resume(workplace)
-    copy = workplace / "copy"
-    shutil.copytree(results.folder, copy)
-    (copy / "results.json").unlink()
+    copy = cut_short(results.folder, workplace / "copy")
     asked = copy / "search" / "search.json"
     data = json.loads(asked.read_text(encoding="utf-8"))
     data["hashes"]["data"] = "other"
@@ -205,12 +267,15 @@ def test_layers_are_left_out_beside_those_that_the_config_leaves_out() -> None:
 
 def test_the_float_model_has_the_precision_that_the_other_steps_leave() -> None:
     """Without its quantization a variant is FP32, or FP16 where a step before it halved the weights."""
-    halved, quantizing = {"use": "onnx-half-precision"}, {"use": "weight-only", "bits": 4}
+    halvings: list[dict[str, str]] = [{"use": "onnx-half-precision"}, {"use": "half-precision", "dtype": "fp16"}]
+    quantizing = {"use": "weight-only", "bits": 4}
     variant = {"name": "v", "backend": "onnxruntime", "precision": "int4", "steps": [quantizing]}
     base = {"backend": "torch", "baseline": True}
     (plain,) = config_of(variants=[base, variant]).variants[1:]
-    (half,) = config_of(variants=[base, {**variant, "steps": [halved, quantizing]}]).variants[1:]
-    assert [(each.precision, len(each.steps)) for each in map(float_of, (plain, half))] == [("fp32", 0), ("fp16", 1)]
+    assert (float_of(plain).precision, len(float_of(plain).steps)) == ("fp32", 0)
+    for halving in halvings:
+        (half,) = config_of(variants=[base, {**variant, "steps": [halving, quantizing]}]).variants[1:]
+        assert (float_of(half).precision, len(float_of(half).steps)) == ("fp16", 1)
 
 
 def test_a_generators_budget_is_a_rule_on_perplexity() -> None:

@@ -163,6 +163,26 @@ def test_compare_without_data_measures_speed_and_agreement(weighbridge: Any, tmp
     assert "accuracy not judged" in done.stdout
 
 
+def test_compare_respects_what_only_one_of_the_two_has_fixed(weighbridge: Any, tmp_path: Path) -> None:
+    """A baseline of free batch beside a candidate of batch 4 is weighed in batches of 4, either way round; 4 beside 2 is refused."""
+    linear(tmp_path / "free.onnx")
+    for size in (2, 4):
+        linear(tmp_path / f"{size}.onnx", 2.0, batch=size)
+    for first, second, out in (("free.onnx", "4.onnx", "a"), ("4.onnx", "free.onnx", "b")):
+        done = weighbridge("compare", first, second, "--out", out, "--quick", "--max-seconds", "1")
+        assert done.returncode == 0, done.stderr
+        results = json.loads((tmp_path / out / "results.json").read_text(encoding="utf-8"))
+        sizes = {
+            each["conditions"]["batch_size"] for each in results["measurements"] if each["metric"] == "latency_p50"
+        }
+        assert sizes == {4}
+        told = "A model of this run takes batches of 4 only; batch sizes [1] were not measured."
+        assert told in results["notices"]
+    refused = weighbridge("compare", "2.onnx", "4.onnx")
+    assert refused.returncode == 2
+    assert re.search(r"is fixed by \S*2\.onnx at 2 and by \S*4\.onnx at 4", " ".join(refused.stderr.split()))
+
+
 def test_compare_with_data_measures_accuracy(weighbridge: Any, tmp_path: Path) -> None:
     """With labelled rows the accuracies are those of numpy on the same table."""
     linear(tmp_path / "a.onnx")
@@ -212,6 +232,9 @@ def test_a_factory_is_built_and_weighed(weighbridge: Any, tmp_path: Path) -> Non
         (["run", "absent.toml"], "cannot be read"),
         (["run", "model.onnx"], "is not a .toml config"),
         (["run", "--data", "test.csv"], "--data needs a model"),
+        (["run", "weighbridge.toml", "--labels", "l.gz"], "--labels belongs to --data, which is not given"),
+        (["run", "--tokenizer", "t"], "a config names its own as workload.tokenizer"),
+        (["run", "weighbridge.toml", "--data", "test.csv"], "weighbridge.toml is a config and names its data"),
         (["run", "--workload", "digit-cnn"], "did you mean 'digits-cnn'?"),
         (["run", "--workload", "digits-cnn", "--data", "absent.csv"], "data absent.csv is not a file"),
         (["run", "--workload", "digits-cnn", "--labels", "l.gz"], "workload.labels belongs to workload.data"),
@@ -228,6 +251,7 @@ def test_a_factory_is_built_and_weighed(weighbridge: Any, tmp_path: Path) -> Non
         (["run", "a-folder", "--data", "test.csv"], "a-folder"),
         (["run", "nowhere:model", "--data", "test.csv"], "module nowhere cannot be imported"),
         (["compare", "absent.onnx", "absent.onnx"], "does not exist"),
+        (["compare", "empty.onnx", "empty.onnx", "--labels", "l.gz"], "--labels belongs to --data, which is not given"),
         (["compare", "empty.onnx", "empty.onnx"], "is not an ONNX model"),
         (["report", "nowhere"], "is not a run folder"),
         (["gate", "nowhere"], "is not a run folder"),

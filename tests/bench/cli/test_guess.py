@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from weighbridge.bench.cli.guess import config_of_builtin
+from weighbridge.bench.cli.guess import columns_of, config_of_builtin
 from weighbridge.optimize.errors import ConfigError, InputError
 
 
@@ -23,6 +23,20 @@ def test_own_data_and_an_own_model_go_into_the_config(tmp_path: Path) -> None:
     (tmp_path / "t-idx3-ubyte").write_bytes(b"")
     workload = config_of_builtin("row-lstm", None, tmp_path / "t-idx3-ubyte", Path("l-idx1-ubyte")).workload
     assert (workload.data, workload.labels) == (str(tmp_path / "t-idx3-ubyte"), "l-idx1-ubyte")
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("body,label", {"text": "body", "label": "label"}),
+        ("text,label", {}),
+        ("text,topic", {"text": "text", "label": "topic"}),
+    ],
+)
+def test_a_mark_of_byte_order_is_no_part_of_a_column(header: str, columns: dict[str, str], tmp_path: Path) -> None:
+    """Of a table that a program has begun with a byte-order mark the first column has its own name."""
+    (tmp_path / "t.csv").write_text(f"{header}\nhello,ham\n", encoding="utf-8-sig")
+    assert columns_of(tmp_path / "t.csv") == columns
 
 
 def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from weighbridge.bench.config import parse_config
 from weighbridge.bench.metrics import ModelKind
 from weighbridge.bench.rules import rules_of
 from weighbridge.bench.running import Options
+from weighbridge.optimize import cuda_availability
+from weighbridge.optimize.probing import Probe
 
 MEASURE = {"batch_sizes": [1, 8], "sequence_lengths": [32]}
 
@@ -63,15 +65,62 @@ def test_calls_from_end_to_end_need_a_caller_alone() -> None:
     assert told(rule) == ""
 
 
+def planned(data: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
+    print_plan(parse_config(data, "test"), Options())
+    return " ".join(capsys.readouterr().out.split())
+
+
 def test_shapes_from_end_to_end_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     """Two batch sizes are two shapes, and four where a rule on the time from end to end has each timed so too."""
     workload = {"name": "w", "task": "text-classification", "model": "m", "data": "d.csv"}
     counts = []
     for metric in ("latency_p50", "latency_end_to_end_p50"):
         data = {"workload": workload, "measure": MEASURE, "gates": {"rules": [{"metric": metric, "max": 1.0}]}}
-        print_plan(parse_config(data, "test"), Options())
-        counts += re.findall(r"at up to (\d+) shapes", " ".join(capsys.readouterr().out.split()))
+        counts += re.findall(r"at up to (\d+) shapes", planned(data, capsys))
     assert counts == ["2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("task", "shapes"),
+    [("text-generation", 2 * 3 * 2), ("text-classification", 2 * 4), ("image-classification", 2)],
+)
+def test_the_shapes_of_a_task_are_counted(task: str, shapes: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a generator every prompt length with every output length, of texts every length, of images the batch sizes alone."""
+    measure = {
+        "batch_sizes": [1, 8],
+        "sequence_lengths": [8, 16, 32, 64],
+        "prompt_lengths": [8, 32, 128],
+        "max_new_tokens": [4, 64],
+    }
+    data = {"workload": {"name": "w", "task": task, "model": "m", "data": "d"}, "measure": measure}
+    assert f"at up to {shapes} shapes" in planned(data, capsys)
+
+
+def test_the_device_decides_what_is_available(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a GPU no variant can run on one: none is counted, and the one that a rule names is told.
+
+    The examples that the rule needs are those at half the error rate, for two candidates share it, whether they can run or not:
+    (2.5758 + 0.8416)^2 * 0.02 / 0.01^2 = 2335.8.
+    """
+    monkeypatch.setattr(cuda_availability, "probe", lambda _: Probe(0, "built without CUDA", ""))
+    cuda_availability.torch_on_cuda.cache_clear()
+    variants = [
+        {"backend": "torch", "precision": each, "baseline": each == "fp32"} for each in ("fp32", "bf16", "int8")
+    ]
+    rule = {"metric": "accuracy", "compare": "difference", "min": -0.01, "variants": ["torch-bf16"]}
+    data = {
+        "workload": {"name": "w", "task": "text-classification", "model": "m", "data": "d.csv"},
+        "variants": variants,
+        "gates": {"rules": [rule]},
+    }
+    for device, usable in (("cpu", 3), ("cuda", 0)):
+        printed = planned({**data, "measure": {"device": device}}, capsys)
+        assert f"{usable} variants and the baseline's twin" in printed
+        assert ("torch-bf16 is named by a rule but unavailable" in printed) == (device == "cuda")
+        assert "It needs about 2,336 examples" in printed
+    cuda_availability.torch_on_cuda.cache_clear()
 
 
 def test_a_rate_that_is_given_is_measured() -> None:

@@ -49,6 +49,20 @@ def test_every_kind_of_table_gives_the_same_rows(name: str, tmp_path: Path) -> N
     assert (rows.texts, rows.labels) == (TEXTS, LABELS)
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl"])
+def test_a_mark_of_byte_order_is_no_part_of_the_data(name: str, tmp_path: Path) -> None:
+    """Tables, texts and labels that a program has begun with a byte-order mark are read as without it."""
+    path = write_table(tmp_path / name)
+    plain = path.read_text(encoding="utf-8")
+    path.write_text(plain, encoding="utf-8-sig")
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    rows = read_texts(path, COLUMNS)
+    assert (rows.texts, rows.labels) == (TEXTS, LABELS)
+    assert read_text(path) == plain
+    path.write_text("cat\ndog\n", encoding="utf-8-sig")
+    assert read_labels(path) == ("cat", "dog")
+
+
 def test_numbers_and_labels_come_apart(tmp_path: Path) -> None:
     """The label column is no feature; whole-number labels have no fraction even where pandas reads floats."""
     path = tmp_path / "t.csv"

@@ -1,6 +1,7 @@
 """Prepared generators: prompts, references and windows from texts and tables, by a real tokenizer."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,35 @@ def test_a_text_gives_prompts_and_windows(generator_folder: Path, tmp_path: Path
     assert made.notices == (
         f"Perplexity is over {made.examples} windows of 32 tokens, each scored from its second token.",
     )
+
+
+def test_answers_end_where_transformers_own_loop_would_end_them(generator_folder: Path, tmp_path: Path) -> None:
+    """The ids of generation_config.json end an answer beside those of the model and its tokenizer; a damaged file is refused."""
+    from transformers import GenerationConfig
+
+    model, config = tmp_path / "model", tmp_path / "model" / "generation_config.json"
+    shutil.copytree(generator_folder, model)
+    (tmp_path / "t.txt").write_text("the cat sat on the mat " * 60, encoding="utf-8")
+    workload = {"model": str(model), "data": str(tmp_path / "t.txt"), "window": 32}
+    config.write_text('{"eos_token_id": [9, 7]}', encoding="utf-8")
+    assert GenerationConfig.from_pretrained(model).eos_token_id == [9, 7]
+    assert Prompts.read(prepared(tmp_path / "several", workload).folder).end_tokens == (0, 7, 9)
+    config.write_text('{"eos_token_id": 7}', encoding="utf-8")
+    assert Prompts.read(prepared(tmp_path / "one", workload).folder).end_tokens == (0, 7)
+    for damaged in ('{"eos_token_id": "end"}', "[]", "{"):
+        config.write_text(damaged, encoding="utf-8")
+        with pytest.raises(InputError, match="generation_config.json is not a readable generation config"):
+            prepared(tmp_path / "damaged", workload)
+    config.unlink()
+    assert Prompts.read(prepared(tmp_path / "none", workload).folder).end_tokens == (0,)
+
+
+def test_later_pieces_of_a_character_stand_for_no_byte(generator_folder: Path, tmp_path: Path) -> None:
+    """A window that scores one token alone has the three bytes of its character, or none where that token is not its first piece."""
+    (tmp_path / "t.txt").write_text("中文" * 60, encoding="utf-8")
+    made = prepared(tmp_path, {"model": str(generator_folder), "data": "t.txt", "window": 8, "stride": 1})
+    assert made.arrays("scoring", 0)["scored"][1:].sum(axis=1).tolist() == [1] * (made.examples - 1)
+    assert set(np.load(made.folder / "scoring" / "bytes.npy")[1:].tolist()) == {0, 3}
 
 
 def test_a_table_gives_prompts_at_their_own_length_and_references(

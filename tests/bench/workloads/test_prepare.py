@@ -1,10 +1,12 @@
 """Prepared workloads: the arrays that are weighed, from real tokenizers, models and tables."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from weighbridge.bench.building import examples_of
 from weighbridge.bench.config import MeasureConfig, WorkloadConfig
 from weighbridge.bench.reporter import ignore
 from weighbridge.bench.workloads import builtin, builtin_names
@@ -50,9 +52,9 @@ def table(path: Path, texts: list[str], labels: list[str]) -> str:
     return str(path)
 
 
-def prepared(folder: Path, workload: dict[str, Any], **measure: Any) -> Prepared:
+def prepared(folder: Path, workload: dict[str, Any], artifacts: Sequence[str] = (), **measure: Any) -> Prepared:
     config = WorkloadConfig.model_validate({"name": "w", "task": "text-classification", **workload})
-    return prepare(config, MeasureConfig(**measure), folder / "prepared", ignore, base=folder)
+    return prepare(config, MeasureConfig(**measure), folder / "prepared", ignore, base=folder, artifacts=artifacts)
 
 
 def test_a_transformers_folder_and_a_csv_become_token_arrays(bert: Path, tmp_path: Path) -> None:
@@ -221,3 +223,63 @@ def test_nothing_is_timed_from_end_to_end_without_data(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(helper.make_model(graph).SerializeToString())
     with pytest.raises(ConfigError, match="there are none: set \\[workload\\] data, or remove measure.end_to_end"):
         prepared(tmp_path, {"task": "tabular-classification", "model": "m.onnx"}, end_to_end=True)
+
+
+def write_graph(folder: Path, name: str, kind: str, *dims: int | str, taken: str = "x") -> str:
+    """An .onnx file that gives its one input back, of this type and these dimensions."""
+    onnx = pytest.importorskip("onnx")
+    code = onnx.TensorProto.DataType.Value(kind)
+    inputs, outputs = ([onnx.helper.make_tensor_value_info(each, code, list(dims))] for each in (taken, "y"))
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", [taken], ["y"])], "g", inputs, outputs)
+    onnx.save(onnx.helper.make_model(graph), str(folder / name))
+    return name
+
+
+def test_what_an_artifact_has_fixed_is_fixed_for_the_whole_run(tmp_path: Path) -> None:
+    """Batch and length that only the candidate has fixed are those that are drawn; without it the model's are free."""
+    free = write_graph(tmp_path, "free.onnx", "INT64", "batch", "sequence")
+    fixed = write_graph(tmp_path, "fixed.onnx", "INT64", 1, 128)
+    workload = {"task": "tabular-classification", "model": free}
+    made = prepared(tmp_path, workload, [free, fixed])
+    assert (made.fixed_batch, made.lengths) == (1, (128,))
+    assert made.arrays("evaluation", 128)["x"].shape == (256, 128)
+    alone = prepared(tmp_path / "alone", {**workload, "model": str(tmp_path / free)})
+    assert (alone.fixed_batch, alone.lengths) == (None, (32,))
+
+
+def test_a_length_that_an_artifact_has_fixed_is_told(bert: Path, tmp_path: Path) -> None:
+    """Texts for a model of free length are padded or cut to what the artifact takes, and the notice says so."""
+    fixed = write_graph(tmp_path, "fixed.onnx", "INT64", "batch", 12, taken="input_ids")
+    workload = {"model": str(bert), "data": table(tmp_path / "t.csv", TEXTS, LABELS)}
+    made = prepared(tmp_path, workload, [fixed], sequence_lengths=(8, 16))
+    assert (made.fixed_batch, made.lengths) == (None, (12,))
+    assert made.arrays("evaluation", 12)["attention_mask"].shape == (24, 12)
+    assert made.notices == ("A model of this run takes sequences of 12 tokens only; no other length was measured.",)
+
+
+def test_the_batch_of_an_artifact_is_respected_with_data_too(tmp_path: Path) -> None:
+    """Rows of a table are weighed in the batches of the artifact, whose probes then have its size."""
+    free = write_graph(tmp_path, "free.onnx", "FLOAT", "batch", 2)
+    fixed = write_graph(tmp_path, "fixed.onnx", "FLOAT", 4, 2)
+    (tmp_path / "t.csv").write_text("a,b,label\n" + "1,2,0\n3,4,1\n" * 8, encoding="utf-8")
+    made = prepared(tmp_path, {"task": "tabular-classification", "model": free, "data": "t.csv"}, [fixed])
+    assert made.fixed_batch == 4
+    assert [probe["x"].shape for probe in examples_of(made).probes] == [(4, 2)]
+
+
+def test_artifacts_that_no_call_suits_are_refused(tmp_path: Path) -> None:
+    """Two that have fixed a dimension at different sizes are named, with what to do; so is one that is missing."""
+    workload = {"task": "tabular-classification", "model": write_graph(tmp_path, "free.onnx", "FLOAT", "batch", 2)}
+    one, two = (write_graph(tmp_path, f"{size}.onnx", "FLOAT", size, 2) for size in (1, 2))
+    with pytest.raises(
+        InputError,
+        match=r"dimension 0 \(the batch\) of the input 'x' is fixed by .*1\.onnx at 1 and by .*2\.onnx at 2\. Export one of",
+    ):
+        prepared(tmp_path, workload, [one, two])
+    wide = write_graph(tmp_path, "wide.onnx", "FLOAT", "batch", 3)
+    with pytest.raises(
+        InputError, match=r"dimension 1 of the input 'x' is fixed by .*free\.onnx at 2 and by .*wide\.onnx at 3"
+    ):
+        prepared(tmp_path, workload, [wide])
+    with pytest.raises(InputError, match=r"absent\.onnx is not a file"):
+        prepared(tmp_path, workload, ["absent.onnx"])

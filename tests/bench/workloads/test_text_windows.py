@@ -55,6 +55,13 @@ def test_no_token_is_scored_twice_nor_without_text_before_it(size: int, stride: 
     assert (before >= np.where(found.ids[:, 0][np.where(found.scored == 1)[0]] == 0, 1, max(1, size - stride))).all()
 
 
+def test_a_window_may_be_scored_where_a_character_has_no_byte_left() -> None:
+    """Of a character in three tokens the first stands for all its bytes, and a window that scores a later one alone for none."""
+    sizes = bytes_of_tokens("中文字", np.array([1, 1, 1, 2, 2, 2, 3, 3, 3]))
+    assert sizes.tolist() == [3, 0, 0] * 3
+    assert windows_of(TokenText(np.arange(9), sizes), 3, 1).bytes.tolist() == [0, 3, 0, 0, 3, 0, 0]
+
+
 def test_a_text_of_one_window_is_refused() -> None:
     """Two windows are the least, and the text says what is there and what to do; a limit of one example is refused too."""
     with pytest.raises(
