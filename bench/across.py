@@ -1,7 +1,7 @@
 """A run against a saved one: only what can be compared across days is, the rest is left undecided with the reason.
 
 Sizes and answers on the same examples compare directly. Times do not: the machine of another day is another machine. They
-are compared as ratios to each run's own baseline, where that is the same artifact in both.
+are compared as ratios to each run's own baseline, where that is the same artifact on the same device in both.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +22,7 @@ from .quality_evidence import quality_evidence, slice_evidence
 from .results import Results
 from .rules import Rule, metrics_in_slices, rules_of
 from .samples import key_of
+from .sustained import SustainedRate
 
 _Answers = TypeVar("_Answers")
 _THEN = "<then>"
@@ -45,6 +46,11 @@ class _Side:
         """The run's own baseline."""
         return self.facts.config.baseline.name
 
+    @property
+    def device(self) -> str:
+        """Where torch and ONNX Runtime ran."""
+        return self.facts.config.measure.device
+
 
 def judged_against(
     results: Results,
@@ -56,7 +62,7 @@ def judged_against(
 ) -> Results:
     """A run's results with its variants judged against those of the same names in a saved run: gates, notices, exit code.
 
-    Values and comparisons stay those of the run itself.
+    Their `reference` is the saved run; values and comparisons stay those of the run itself.
 
     Raises:
         InputError: a folder is no run's or damaged, the runs weigh other kinds of models, or (unless `unlike_machines`) they
@@ -80,7 +86,7 @@ def judged_against(
         reference=name,
     )
     notices = (*results.notices, *_notices(now, then, name, differences))
-    return replace(results, gates=judgement.gates, exit_code=judgement.exit_code, notices=notices)
+    return replace(results, gates=judgement.gates, exit_code=judgement.exit_code, notices=notices, reference=name)
 
 
 def _refused(now: RunFacts, then: RunFacts, *, unlike_machines: bool) -> list[str]:
@@ -109,6 +115,10 @@ def _evidence(now: _Side, then: _Side, rules: Sequence[Rule]) -> Iterator[Eviden
             yield replace(piece, kinds=("value",))
             why = "a difference of times of two days says nothing; compare by ratio"
             yield Incomparable(piece.variant, piece.metric, piece.conditions, why, kinds=("difference",))
+        elif isinstance(piece, SustainedRate):
+            yield replace(piece, kinds=("value",))
+            why = "the rates that two days sustain say nothing of each other; compare by value"
+            yield Incomparable(piece.variant, piece.metric, piece.conditions, why, kinds=("ratio", "difference"))
     for variant in sorted(names - shared):
         for metric in {rule.metric for rule in rules}:
             yield Incomparable(variant, metric, {}, f"the saved run has no variant {variant}")
@@ -158,6 +168,12 @@ def _times(piece: ReplicateRatios, saved: Evidence | None, now: _Side, then: _Si
     place = (piece.variant, piece.metric, piece.conditions)
     if not isinstance(saved, ReplicateRatios):
         why = f"the saved run did not measure {piece.metric} of {piece.variant} there"
+        return Incomparable(*place, why, kinds=("ratio",))
+    if now.device != then.device:
+        why = (
+            f"this run measured on {now.device} and the saved one on {then.device}, whose times and memory do not compare; "
+            "weigh both on one device"
+        )
         return Incomparable(*place, why, kinds=("ratio",))
     if piece.metric == "peak_memory":
         return TwoRuns(*place, piece, saved, through_baselines=False)

@@ -9,6 +9,7 @@ from .metrics import SHARES
 from .quality_evidence import PairedQuality, WorstClassRecall, copies_to_decide
 from .rules import Rule
 from .stats import examples_for_difference, t_quantile
+from .sustained import SustainedRate
 
 _MOST_EXAMPLES = 1_000_000
 _TOO_NEAR = "The estimate lies so near the limit that a million examples would not decide it"
@@ -45,6 +46,8 @@ def _cure(rule: Rule, piece: Evidence, interval: Interval, plan: JudgingPlan, al
     """How much more of the same would decide it."""
     if isinstance(piece, ReplicateRatios | TwoRuns):
         return _more_replicates(rule, piece, interval, plan, alphas)
+    if isinstance(piece, SustainedRate):
+        return f"The rates from {interval.low:g} to {interval.high:g}/s are open: raise measure.max_seconds, or set the rates further apart"
     gap = abs(interval.value - rule.limit)
     if gap == 0:
         return "The estimate lies on the limit: no number of examples decides it"

@@ -4,9 +4,11 @@ An allow-list, so that no secret of the environment gets in. What the machine co
 what is told of it afterwards in `disturbance`.
 """
 
+import contextlib
 import datetime
 import platform
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import psutil
 
 from ..optimize import artifact
+from ..optimize.nvml import Gpu, gpus
 from .counters import CPUS, affinity, quota, read_text
 
 TOOLS = (*artifact.TOOLS, "tensorrt", "scipy", "scikit-learn")
@@ -31,7 +34,7 @@ _INSTRUCTION_SETS = (
     "i8mm",
     "bf16",
 )
-BACKEND_TOOLS = ("torch", "onnxruntime", "openvino", "tensorrt", "numpy")
+BACKEND_TOOLS = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "numpy")
 """Of the tools, those whose version changes how long a call takes."""
 _ROOT = Path("/")
 _LOOK_SECONDS = 0.5
@@ -87,6 +90,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "virtual_machine": cpu.virtual,
         "instruction_sets": list(cpu.instruction_sets),
         "memory_bytes": psutil.virtual_memory().total,
+        **_gpu_facts(),
         "governor": _governor(_ROOT),
         "load_average": round(psutil.getloadavg()[0], 2),
         "versions": versions(),
@@ -97,6 +101,16 @@ def machine_id() -> str:
     """What two runs must have in common to be compared: processor, cores, architecture and memory in GiB."""
     cpu = processor()
     return f"{cpu.model} x{cpu.cores} {platform.machine()} {round(psutil.virtual_memory().total / 2**30)} GiB"
+
+
+def _gpu_facts() -> dict[str, str]:
+    """The NVIDIA GPUs (`NVIDIA A10G x4`) and their driver; both empty where none is known."""
+    found: tuple[Gpu, ...] = ()
+    with contextlib.suppress(Exception):  # whatever a driver does, a run that may not need it goes on
+        found = gpus()
+    names = Counter(each.name for each in found)
+    counted = (name if number == 1 else f"{name} x{number}" for name, number in names.items())
+    return {"gpu": ", ".join(counted), "gpu_driver": found[0].driver if found else ""}
 
 
 def commit(folder: Path) -> str:
@@ -161,7 +175,8 @@ def oversubscribed(threads: int, cores: int, allowed: float | None) -> list[str]
 def unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """How two machines, as `describe` tells them, differ in what a timing depends on; empty: alike, and comparable.
 
-    Machine (processor, cores, architecture, memory), instruction sets, and the control group's quota.
+    Machine (processor, cores, architecture, memory), instruction sets, the control group's quota, and the GPUs where both tell
+    of some: older runs tell of none, and calls on the processor need none.
     """
     differences = []
     if first.get("machine") != second.get("machine"):
@@ -174,13 +189,20 @@ def unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     if quotas[0] != quotas[1]:
         words = ["none" if each is None else f"{each:g}" for each in quotas]
         differences.append(f"the processor quotas are {words[0]} and {words[1]}")
-    return differences
+    return [*differences, *_told_by_both("gpu", "the GPUs are", first, second)]
 
 
 def unlike_software(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """How two runs differ in software and settings that may change a timing: no bar to comparing them, but to be told."""
     ours, theirs = _software(first), _software(second)
-    return [f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name]]
+    found = [f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name]]
+    return [*found, *_told_by_both("gpu_driver", "NVIDIA driver", first, second)]
+
+
+def _told_by_both(key: str, words: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """A difference in what both descriptions tell under a key, in words; none where one of them tells nothing."""
+    told = [each.get(key) for each in (first, second)]
+    return [f"{words} {told[0]} and {told[1]}"] if all(told) and told[0] != told[1] else []
 
 
 def _software(environment: Mapping[str, Any]) -> dict[str, str]:

@@ -10,7 +10,8 @@ from ..optimize.variant import Manifest
 from .evidence import Evidence, Exact, ReplicateRatios, TooFewCalls
 from .looks import LOOKS
 from .samples import CONTROL, Replicate
-from .speed import Statistic, statistics
+from .speed import Statistic, ladders, statistics
+from .sustained import sustained_evidence
 
 
 def speed_evidence(
@@ -24,11 +25,13 @@ def speed_evidence(
     """One piece of evidence a candidate, place and speed metric, from the replicates in which both were measured."""
     measured = {key for replicate in replicates for key in replicate.timed}
     candidates = sorted({variant for variant, _ in measured} - {baseline, CONTROL})
-    for statistic in statistics({shape for _, shape in measured}, kind, latency_limit or {}):
-        for variant in candidates:
-            piece = speed_piece(statistic, replicates, variant, baseline, planned=planned)
-            if piece is not None:
-                yield piece
+    shapes = {shape for _, shape in measured}
+    for statistic in statistics(shapes, kind, {}):
+        pieces = (speed_piece(statistic, replicates, variant, baseline, planned=planned) for variant in candidates)
+        yield from filter(None, pieces)
+    for ladder in ladders(shapes, latency_limit or {}):
+        tried = (sustained_evidence(ladder, replicates, variant, baseline, planned=planned) for variant in candidates)
+        yield from filter(None, tried)
 
 
 def speed_piece(
@@ -44,7 +47,8 @@ def speed_piece(
 
     `twin_of` is whose twin the control is, where that is not the other.
     """
-    values = [(each, statistic.of(each, variant), statistic.of(each, baseline)) for each in replicates]
+    beside = [each.beside(variant) for each in replicates]
+    values = [(each, statistic.of(each, variant), statistic.of(each, baseline)) for each in beside]
     both = [(each, ours, theirs) for each, ours, theirs in values if ours is not None and theirs is not None]
     if not both:
         fewest = min((n for r in replicates if (n := statistic.calls(r, variant))), default=0)

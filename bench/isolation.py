@@ -25,7 +25,7 @@ from .journal import Journal, read_journal
 from .metrics import Conditions
 from .plan import Plan, ShapePlan
 from .samples import CONTROL, Recorder, Replicate, key_of
-from .session import OPEN_TIMEOUT_S, VISIT_TIMEOUT_S, Contender, Setting, until_decided, weigh
+from .session import OPEN_TIMEOUT_S, VISIT_TIMEOUT_S, Contender, Setting, patience, until_decided, weigh
 from .worker import Weigher
 
 CONDITIONS: Conditions = {"batch_size": 1}
@@ -66,7 +66,14 @@ class Processes:
         baseline, candidate = (Contender(name, function=found) for name, found in self.functions.items())
         twin = Contender(CONTROL, function=baseline.function)
         with work_folder() as folder:
-            setting = Setting(None, folder, ((baseline, twin, candidate),), threads=self.threads, seed=seed)
+            setting = Setting(
+                None,
+                folder,
+                ((baseline, twin, candidate),),
+                threads=self.threads,
+                seed=seed,
+                visit_timeout_s=patience(plan),
+            )
             weighed = weigh(
                 setting,
                 plan,

@@ -241,5 +241,5 @@ def _exit_code(
         return 4
     if any(gate.verdict == "fail" for gate in gates):
         return 1
-    open_ = [gate for gate in gates if gate.verdict in ("inconclusive", "not_evaluated")]
-    return 3 if open_ and inconclusive == "fail" else 0
+    open_ = {gate.verdict for gate in gates} & {"not_evaluated", *(("inconclusive",) if inconclusive == "fail" else ())}
+    return 3 if open_ else 0

@@ -180,7 +180,8 @@ _ALL = (
         "sustained_rate",
         "requests/s",
         "higher",
-        "highest of measure.rates at which the percentile of measure.latency_limit is within it; 0 where at none",
+        "highest of measure.rates up to which the percentile of measure.latency_limit is within it and the rate below what "
+        "one server can serve; 0 where the lowest is not",
         "speed",
         of="classifier",
     ),

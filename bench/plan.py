@@ -53,6 +53,11 @@ class Plan:
     percentile_seconds: float = 0.0
     """Where a rule's percentile needs more timed calls a replicate than the budget buys: how many, and the seconds in all."""
 
+    @property
+    def longest_visit_seconds(self) -> float:
+        """No visit is planned to take longer: that of one variant takes less than a round of all, were its callers in turn."""
+        return max(int(each.conditions.get("concurrency", 1)) * each.round_seconds for each in self.shapes)
+
     def facts(self) -> dict[str, object]:
         """What the journal keeps of it: all that it is, and how it reads."""
         shapes = [{**vars(shape), "conditions": dict(shape.conditions)} for shape in self.shapes]

@@ -1,7 +1,7 @@
 """What every variant answered on the same examples: written once, the ground of all quality metrics."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..optimize.errors import InputError
 from ..optimize.files import replacing
-from .quality import Estimate, estimates
+from .quality import Estimate, are_probabilities, estimates
 
 FILE = "predictions.parquet"
 _SLICE = "slice."
@@ -23,7 +23,8 @@ _Made = TypeVar("_Made")
 class ClassPredictions:
     """A classifier's answers: labels (-1: none) and predictions, shape (examples,); scores (examples, classes).
 
-    `slices` are the data columns that rules may judge within: by name, each example's value.
+    `slices` are the data columns that rules may judge within: by name, each example's value. `as_they_are` says whether the
+    scores are probabilities, where the array alone would not tell: a part of the examples is read as the whole is.
     """
 
     labels: NDArray[np.int64]
@@ -31,6 +32,7 @@ class ClassPredictions:
     scores: NDArray[np.float32]
     texts: tuple[str, ...]
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    as_they_are: bool | None = None
 
     @property
     def labelled(self) -> bool:
@@ -46,7 +48,9 @@ class ClassPredictions:
     @cached_property
     def quality(self) -> dict[str, Estimate]:
         """The metrics of quality.py that are defined here, by name; none without labels."""
-        return estimates(self.labels, self.predicted, self.scores) if self.labelled else {}
+        return (
+            estimates(self.labels, self.predicted, self.scores, as_they_are=self.as_they_are) if self.labelled else {}
+        )
 
     @cached_property
     def sliced(self) -> dict[str, "ClassPredictions"]:
@@ -59,7 +63,13 @@ class ClassPredictions:
 
     def _within(self, chosen: NDArray[np.bool_]) -> "ClassPredictions":
         texts = tuple(text for text, inside in zip(self.texts, chosen, strict=True) if inside)
-        return ClassPredictions(self.labels[chosen], self.predicted[chosen], self.scores[chosen], texts)
+        return ClassPredictions(
+            self.labels[chosen],
+            self.predicted[chosen],
+            self.scores[chosen],
+            texts,
+            as_they_are=are_probabilities(self.scores),
+        )
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,8 @@ class WindowScores:
     Attributes:
         nll: summed -ln p of the scored tokens of each window, shape (windows,).
         tokens: scored tokens of each window, shape (windows,).
-        bytes: UTF-8 bytes of the text that they stand for, shape (windows,); None in runs of before these were counted.
+        bytes: UTF-8 bytes of the text that they stand for, shape (windows,); a token that is a later piece of a character
+            stands for none. None where all stand for none, and in runs of before these were counted.
         divergences: KL(baseline || this variant) in nats at places of each window, an array a window, empty where none of its
             places was taken; None for the baseline itself.
     """
@@ -191,12 +202,12 @@ def _window_scores(table: Any) -> WindowScores:
     )
     if any(each.ndim != 1 for each in (scores.nll, scores.tokens, *(scores.divergences or ()))):
         raise ValueError("a column holds lists, or none, where the other is meant")
-    counts = [scores.tokens, *([] if scores.bytes is None else [scores.bytes])]
-    if not all(np.isfinite(each).all() for each in (scores.nll, *counts, *(scores.divergences or ()))):
+    stood_for = np.zeros(0) if scores.bytes is None else scores.bytes
+    if not all(np.isfinite(each).all() for each in (scores.nll, scores.tokens, stood_for, *(scores.divergences or ()))):
         raise ValueError("a likelihood or count is not a finite number")
-    if any(each.min() <= 0 for each in counts):
-        raise ValueError("a window has no tokens or no bytes")
-    return scores
+    if scores.tokens.min() <= 0 or (stood_for < 0).any():
+        raise ValueError("a window has no tokens, or fewer than no bytes")
+    return scores if stood_for.any() else replace(scores, bytes=None)
 
 
 def _where_known(table: Any, column: str, made: Callable[[list[Any]], _Made]) -> _Made | None:

@@ -93,24 +93,33 @@ class _Scores:
     of_label_flipped: Floats
 
 
-def probabilities(scores: NDArray[np.float32]) -> Floats:
+def are_probabilities(scores: NDArray[np.float32]) -> bool:
+    """Whether scores (examples, classes) are probabilities rather than logits, as the whole array says.
+
+    They are where all lie within [0, 1] and each row sums to 1; a single column within [0, 1] is that of class 1.
+    """
+    inside = bool((scores >= 0).all() and (scores <= 1).all())
+    sums = scores.astype(np.float64).sum(axis=1)
+    return inside and (scores.shape[1] == 1 or bool((np.abs(sums - 1) <= _SUM_TOLERANCE).all()))
+
+
+def probabilities(scores: NDArray[np.float32], *, as_they_are: bool | None = None) -> Floats:
     """Scores (examples, classes) as probabilities, a single column as the two of a binary model.
 
-    Decided on the whole array: rows within [0, 1] that sum to 1 are probabilities, a single column within [0, 1] those of class 1;
-    anything else is logits.
+    `as_they_are` says that they are probabilities, or logits; None: the array itself decides (`are_probabilities`).
     """
     table = scores.astype(np.float64)
-    inside = bool((table >= 0).all() and (table <= 1).all())
+    given = are_probabilities(scores) if as_they_are is None else as_they_are
     if table.shape[1] == 1:
-        of_one = table[:, 0] if inside else special.expit(table[:, 0])
+        of_one = table[:, 0] if given else special.expit(table[:, 0])
         return np.stack([1 - of_one, of_one], axis=1)
-    if inside and bool((np.abs(table.sum(axis=1) - 1) <= _SUM_TOLERANCE).all()):
-        return table
-    found: Floats = special.softmax(table, axis=1)
+    found: Floats = table if given else special.softmax(table, axis=1)
     return found
 
 
-def estimates(labels: Classes, predicted: Classes, scores: NDArray[np.float32]) -> dict[str, Estimate]:
+def estimates(
+    labels: Classes, predicted: Classes, scores: NDArray[np.float32], *, as_they_are: bool | None = None
+) -> dict[str, Estimate]:
     """Every metric of a model that is defined on these examples, by name.
 
     Left out are the metrics of probabilities where a score is not finite, and roc_auc where all labels are of one class.
@@ -119,8 +128,9 @@ def estimates(labels: Classes, predicted: Classes, scores: NDArray[np.float32]) 
         labels: the right classes, shape (examples,), none missing.
         predicted: the model's classes, shape (examples,).
         scores: the model's scores, shape (examples, classes); one column for a binary model.
+        as_they_are: how the scores are read, see `probabilities`.
     """
-    table = probabilities(scores)
+    table = probabilities(scores, as_they_are=as_they_are)
     classes = 1 + int(max(labels.max(), predicted.max(), table.shape[1] - 1))
     if classes > table.shape[1]:
         table = np.pad(table, ((0, 0), (0, classes - table.shape[1])))
@@ -172,12 +182,11 @@ def _recall(counts: _Counts) -> _Gradient:
 
 
 def _precision(counts: _Counts) -> _Gradient:
-    """Mean over classes of hits / predictions; 0 for a class that is never predicted."""
-    given = counts.predictions > 0
-    predictions = np.where(given, counts.predictions, 1.0)
+    """Mean over classes of hits / predictions; 0 for a class that is never predicted, which a first hit would bring to 1."""
+    predictions = np.maximum(counts.predictions, 1.0)
     each = counts.occurs / counts.occurs.sum()
     precision = counts.hits / predictions
-    moved = np.where(given, each / predictions, 0.0)
+    moved = each / predictions
     return _Gradient(float(each @ precision), np.zeros_like(each), -precision * moved, moved)
 
 
@@ -242,7 +251,7 @@ def _mse(scores: _Scores) -> Estimate:
 
 
 def _rmse(scores: _Scores) -> Estimate:
-    """Root of the mse; its influence is the mse's over twice the root."""
+    """Root of the mse; its influence is the mse's over twice the root, and tells nothing where that is 0."""
     mse = _mse(scores)
     root = float(np.sqrt(max(mse.value, 0.0)))
     scale = 0.0 if root == 0 else 1 / (2 * root)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .bounded_mean import BoundedMean, false_position
 from .evidence import Agreement, Evidence, Interval, PairedAccuracy
-from .metrics import METRICS, Conditions, Kind
+from .metrics import METRICS, SHARES, Conditions, Kind
 from .predictions import ClassPredictions
 from .quality import NAMES, Estimate
 from .stats import proportion_bounds, tango_bounds
@@ -32,6 +32,10 @@ class PairedQuality:
     candidate, changed places: so that a rare class, where a single answer weighs much, widens the interval. The bounds of a
     ratio are the ratios r at which candidate - r * baseline is just shown to lie above, and below, 0 (E. Fieller, Journal of
     the Royal Statistical Society B 16 (1954) 175-185).
+
+    `squares` are the mean squares of baseline and candidate whose roots the metric compares, where it does: a root has the
+    bounds of its mean square. A root of 0 has no influence function; against one the bounds of both are set, each at half of
+    the error.
     """
 
     variant: str
@@ -41,6 +45,7 @@ class PairedQuality:
     candidate: Estimate
     unit: Literal["examples"] = "examples"
     kinds: tuple[Kind, ...] = ("difference", "ratio", "value")
+    squares: tuple[Estimate, Estimate] | None = None
     _known: dict[_Bounds, Interval] = field(default_factory=dict, init=False, repr=False)
 
     def interval(self, kind: Kind, alpha_low: float, alpha_high: float, copies: float = 1.0) -> Interval | None:
@@ -55,13 +60,17 @@ class PairedQuality:
         if asked not in self._known:
             value = {"value": ours, "difference": ours - theirs}.get(kind)
             value = ours / theirs if value is None else value
-            bounds = self._ratio if kind == "ratio" else self._mean_bounds(kind)
-            self._known[asked] = Interval(value, *bounds(alpha_low, alpha_high, copies), len(self.candidate.influence))
+            bounds = self._bounds(kind, alpha_low, alpha_high, copies)
+            self._known[asked] = Interval(value, *bounds, len(self.candidate.influence))
         return self._known[asked]
 
-    def _mean_bounds(self, kind: Kind) -> Callable[[float, float, float], tuple[float, float]]:
+    def _bounds(self, kind: Kind, alpha_low: float, alpha_high: float, copies: float) -> tuple[float, float]:
+        if self.squares and (kind == "value" or 0 in (self.baseline.value, self.candidate.value)):
+            return _of_roots(kind, *self.squares, alpha_low, alpha_high, copies)
+        if kind == "ratio":
+            return self._ratio(alpha_low, alpha_high, copies)
         mean = self._difference if kind == "difference" else self._value
-        return lambda alpha_low, alpha_high, copies: (mean.low(alpha_low, copies), mean.high(alpha_high, copies))
+        return within_reach(self.metric, kind, mean.low(alpha_low, copies), mean.high(alpha_high, copies))
 
     @cached_property
     def _value(self) -> BoundedMean:
@@ -85,6 +94,31 @@ class PairedQuality:
             beyond *= 2
         low = false_position(lambda ratio: -self._less(ratio).low(alpha_low, copies), 0.0, value)
         return low, false_position(lambda ratio: -self._less(ratio).high(alpha_high, copies), value, beyond)
+
+
+def within_reach(metric: str, kind: Kind, low: float, high: float) -> tuple[float, float]:
+    """Bounds of a value or difference, held to what the metric can be: a share lies in [0, 1]."""
+    if metric not in SHARES:
+        return low, high
+    return max(low, -1.0 if kind == "difference" else 0.0), min(high, 1.0)
+
+
+def _of_roots(
+    kind: Kind, baseline: Estimate, candidate: Estimate, alpha_low: float, alpha_high: float, copies: float
+) -> tuple[float, float]:
+    """Bounds of the root of the candidate's mean square, or of its difference from or ratio to the baseline's root."""
+    if kind == "value":
+        return root_bounds(candidate, alpha_low, alpha_high, copies)
+    ours = root_bounds(candidate, alpha_low / 2, alpha_high / 2, copies)
+    theirs = root_bounds(baseline, alpha_high / 2, alpha_low / 2, copies)
+    if kind == "difference":
+        return ours[0] - theirs[1], ours[1] - theirs[0]
+    return ours[0] / theirs[1], ours[1] / theirs[0] if theirs[0] else _MOST_RATIO
+
+
+def root_bounds(square: Estimate, alpha_low: float, alpha_high: float, copies: float = 1.0) -> tuple[float, float]:
+    """Bounds of the root of a mean square: the roots of its bounds, with the same errors."""
+    return math.sqrt(max(0.0, square.mean.low(alpha_low, copies))), math.sqrt(square.mean.high(alpha_high, copies))
 
 
 @dataclass(frozen=True)
@@ -187,6 +221,22 @@ def _least(
     return min(low for low, _ in bounds), min(high for _, high in bounds)
 
 
+@dataclass(frozen=True)
+class Undefined:
+    """A metric that has no value within a slice, and why: never a pass."""
+
+    variant: str
+    metric: str
+    conditions: Conditions
+    why: str
+    unit: Literal[""] = ""
+    kinds: tuple[Kind, ...] = ("difference", "ratio", "value")
+
+    def interval(self, kind: Kind, alpha_low: float, alpha_high: float) -> None:
+        """None, whatever the errors."""
+        del kind, alpha_low, alpha_high
+
+
 def copies_to_decide(
     piece: PairedQuality | WorstClassRecall | Agreement, kind: Kind, limit: float, alphas: tuple[float, float]
 ) -> float | None:
@@ -262,5 +312,16 @@ def _of_pair(
         found = paired_classes(reference, answers, class_names)
         yield WorstClassRecall(variant, "worst_class_recall", conditions, found)
     for name in NAMES:
-        if name in metrics and name in answers.quality and name in reference.quality:
-            yield PairedQuality(variant, name, conditions, reference.quality[name], answers.quality[name])
+        if name not in metrics:
+            continue
+        if name not in answers.quality or name not in reference.quality:
+            if conditions:  # a slice that lacks it must not drop out of a rule that the other slices keep
+                yield Undefined(variant, name, conditions, _why_undefined(name))
+            continue
+        squares = (reference.quality["mse"], answers.quality["mse"]) if name == "rmse" else None
+        pair = (reference.quality[name], answers.quality[name])
+        yield PairedQuality(variant, name, conditions, *pair, squares=squares)
+
+
+def _why_undefined(metric: str) -> str:
+    return "all labels are of one class" if metric == "roc_auc" else "a score is not finite"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from .generation_quality import of_divergences
 from .metrics import METRICS, Conditions
 from .predictions import ClassPredictions, WindowScores
 from .quality import Estimate
-from .quality_evidence import PairedClass, WorstClassRecall, paired_classes
+from .quality_evidence import PairedClass, WorstClassRecall, paired_classes, root_bounds, within_reach
 from .results import ClassRecall, Measurement
 from .stats import bounded_exp, proportion_interval, t_quantile
 
@@ -31,7 +32,7 @@ def quality_measurements(
         yield from _shares(variant, answers, against, {})
         if answers.labelled:
             yield _worst(variant, paired_classes(answers, answers, class_names))
-            yield from (_estimated(variant, name, estimate) for name, estimate in answers.quality.items())
+            yield from (_of_classes(variant, name, answers.quality) for name in answers.quality)
         for name, inside in answers.sliced.items():
             yield from _shares(variant, inside, against.sliced[name] if against else None, {"slice": name})
 
@@ -84,9 +85,18 @@ def _worst(variant: str, classes: tuple[PairedClass, ...]) -> Measurement:
     return Measurement(variant, name, METRICS[name].unit, {}, value, low, high, worst.n, error, note)
 
 
+def _of_classes(variant: str, name: str, quality: Mapping[str, Estimate]) -> Measurement:
+    """A metric of classes or probabilities; the root of the mse has the mse's bounds."""
+    found = _estimated(variant, name, quality[name])
+    if name != "rmse":
+        return found
+    low, high = root_bounds(quality["mse"], _TAIL, _TAIL)
+    return replace(found, low=low, high=high)
+
+
 def _estimated(variant: str, name: str, estimate: Estimate) -> Measurement:
     mean, n = estimate.mean, len(estimate.influence)
-    low, high = mean.low(_TAIL), mean.high(_TAIL)
+    low, high = within_reach(name, "value", mean.low(_TAIL), mean.high(_TAIL))
     return Measurement(variant, name, METRICS[name].unit, {}, estimate.value, low, high, n, estimate.standard_error)
 
 

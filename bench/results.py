@@ -191,6 +191,8 @@ class Results:
     """Sentences about the run as a whole: nothing was judged, accuracy not judged, the machine was loaded, ..."""
     search: Search | None = None
     """What a search tried and found before this run judged its choice; None where nothing was searched."""
+    reference: str = ""
+    """What the verdicts compare with where that is not the run's own baseline: a saved run, by its name."""
     exit_code: int = 0
     schema_version: int = SCHEMA_VERSION
     folder: Path = Path()

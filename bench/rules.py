@@ -1,6 +1,6 @@
 """Rules: a metric, how it is compared, its limit, and where it holds; presets are ready-made rules."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .config import GatesConfig, RuleConfig
@@ -87,14 +87,20 @@ def rules_of(gates: GatesConfig, kind: ModelKind) -> tuple[Rule, ...]:
     return (*_preset(gates.preset, kind), *(_rule(each) for each in gates.rules))
 
 
-def least_calls_for(rules: Sequence[Rule], shape: Conditions) -> int:
-    """The timed calls a replicate that the percentiles of these rules need at a shape; 0 where they need none."""
-    percentiles = [
-        METRICS[rule.metric].percentile
+def least_calls_for(rules: Sequence[Rule], shape: Conditions, latency_limit: Mapping[str, float] | None = None) -> int:
+    """The timed calls a replicate that the percentiles of these rules need at a shape; 0 where they need none.
+
+    A rule on the sustained rate needs those of the percentile that `latency_limit` names, at every rate.
+    """
+    judged = [
+        rule.metric
         for rule in rules
         if METRICS[rule.metric].raw == (END_TO_END in shape)
         and all(shape.get(key) == value for key, value in rule.conditions.items())
     ]
+    if "sustained_rate" in judged and "rate" in shape:
+        judged += latency_limit or {}
+    percentiles = [METRICS[metric].percentile for metric in judged]
     return max((least_n(each / 100) for each in percentiles if each is not None), default=0)
 
 

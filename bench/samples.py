@@ -106,6 +106,7 @@ class Replicate:
         default_factory=dict, init=False, repr=False, compare=False
     )
     """Values of visits by round that were computed already, by metric, variant and conditions: every look asks for them again."""
+    _beside: dict[str, "Replicate"] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @staticmethod
     def of(columns: dict[str, list[Any]]) -> "Replicate":
@@ -127,6 +128,30 @@ class Replicate:
         """The timed calls of each visit, by round."""
         calls, rounds = self.timed[variant, shape], self.rounds[variant, shape]
         return {int(each): calls[rounds == each] for each in np.unique(rounds)}
+
+    def beside(self, variant: str) -> "Replicate":
+        """This replicate with those calls of all others alone that lie in rounds which `variant` took part in too.
+
+        Variants that do not fit in memory together are weighed in groups, each beside visits of the baseline of its own. Of who
+        shares no round with it, a candidate of another group, nothing is left out.
+        """
+        if variant not in self._beside:
+            self._beside[variant] = self._within_rounds_of(variant)
+        return self._beside[variant]
+
+    def _within_rounds_of(self, variant: str) -> "Replicate":
+        own = {shape: rounds for (name, shape), rounds in self.rounds.items() if name == variant}
+        shared = {
+            key: np.isin(rounds, own[key[1]])
+            for key, rounds in self.rounds.items()
+            if key[1] in own and not np.array_equal(rounds, own[key[1]])
+        }
+        parts = {key: inside for key, inside in shared.items() if inside.any() and not inside.all()}
+        if not parts:
+            return self
+        timed = {key: calls[parts[key]] if key in parts else calls for key, calls in self.timed.items()}
+        rounds = {key: each[parts[key]] if key in parts else each for key, each in self.rounds.items()}
+        return Replicate(self.number, timed, self.first, rounds)
 
     @staticmethod
     def pooled(replicates: Sequence["Replicate"]) -> "Replicate":

@@ -6,14 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from .deciding import JudgingPlan, what_it_takes
 from .evidence import Evidence, Exact, Incomparable, Interval, PairedAccuracy, ReplicateRatios, TooFewCalls, TwoRuns
 from .metrics import METRICS, SHARES, Conditions
-from .quality_evidence import PairedQuality, WorstClassRecall
+from .quality_evidence import PairedQuality, Undefined, WorstClassRecall
 from .results import Measurement, Verdict
 from .rules import Rule, column_of, needs_of
 from .samples import key_of
 from .speed import BEST
+from .sustained import SustainedRate
 
 _NEAR_ONE = 0.05
 """Ratios this near to 1 are shown with four decimals: there the third one decides."""
+_EXACTLY = ".12g"
+"""More digits than anyone gives a limit, and fewer than those in which a float is off."""
 
 
 def sentence(
@@ -26,8 +29,7 @@ def sentence(
     alphas: tuple[float, float],
 ) -> str:
     """One sentence a verdict; `alphas` are the one-sided errors with which the interval was made."""
-    shown_limit = f"{rule.limit:g}x" if rule.compare == "ratio" else quantity(rule, rule.limit)
-    limit = f"limit at {'most' if rule.maximum else 'least'} {shown_limit}"
+    limit = f"limit at {'most' if rule.maximum else 'least'} {_limit(rule)}"
     compared = "" if rule.compare == "value" else f" {'of' if rule.compare == 'ratio' else 'against'} {baseline}"
     shown = f"{quantity(rule, interval.value)} [{quantity(rule, interval.low)}, {quantity(rule, interval.high)}]"
     counted = piece.known if isinstance(piece, Exact) else f"{interval.n} {piece.unit}"
@@ -85,15 +87,17 @@ def lack_sentence(piece: Evidence, percentile_seconds: float) -> str:
             f"{piece.variant}: {piece.metric} was not evaluated ({shape_words(piece.conditions)}): n too small, {piece.calls} of "
             f"{piece.needed} timed calls a replicate; {cure}"
         )
-    if isinstance(piece, ReplicateRatios | TwoRuns) and piece.looked_at:
-        return (
-            f"{piece.variant}: {piece.metric} has no ratio: it was 0 in some replicate; compare by value or difference"
-        )
+    if isinstance(piece, ReplicateRatios | TwoRuns | SustainedRate) and piece.looked_at:
+        none = isinstance(piece, SustainedRate)
+        why = "the baseline sustains none of the rates" if none else "it was 0 in some replicate"
+        return f"{piece.variant}: {piece.metric} has no ratio: {why}; compare by value or difference"
     if isinstance(piece, PairedAccuracy | PairedQuality | Exact):
         return (
             f"{piece.variant}: {piece.metric} was not evaluated: the baseline's is 0, and nothing has a ratio to it; "
             "compare by value or difference"
         )
+    if isinstance(piece, Undefined):
+        return f"{piece.variant}: {piece.metric} was not evaluated ({shape_words(piece.conditions)}): {piece.why}, so that it is not defined"
     if isinstance(piece, Incomparable):
         return f"{piece.variant}: {piece.metric} cannot be compared: {piece.why}: inconclusive"
     return f"{piece.variant}: {piece.metric}: too little was measured for an interval (4 replicates, 2 windows)"
@@ -132,6 +136,18 @@ def quantity(rule: Rule, value: float) -> str:
     if rule.metric in SHARES and rule.compare == "difference":
         return f"{100 * value:+.2f} points"
     return f"{value:.4g}" + ("" if metric.unit == "1" else f" {metric.unit}")
+
+
+def _limit(rule: Rule) -> str:
+    """The limit in the words of its comparison, with every digit that was given: 1.03x, -1.00 points, -0.125 points, 2.345 ms."""
+    if rule.compare == "ratio":
+        return f"{rule.limit:{_EXACTLY}}x"
+    if rule.metric in SHARES and rule.compare == "difference":
+        points = round(100 * rule.limit, 10)
+        form = ".2f" if points == round(points, 2) else _EXACTLY
+        return f"{points:+{form}} points"
+    unit = METRICS[rule.metric].unit
+    return f"{rule.limit:{_EXACTLY}}" + ("" if unit == "1" else f" {unit}")
 
 
 def shape_words(conditions: Conditions) -> str:

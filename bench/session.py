@@ -26,8 +26,11 @@ from .samples import CONTROL, Recorder, Replicate
 
 OPEN_TIMEOUT_S = 600.0
 VISIT_TIMEOUT_S = 120.0
+_PATIENCE = 10.0
+"""A visit that lasts so many times as long as planned is taken for a hang; none before VISIT_TIMEOUT_S."""
 _ROUNDS_APART = 10_000
-"""Inputs and arrivals differ from round to round and from replicate to replicate, and are the same for every variant."""
+"""Inputs and arrivals differ from round to round and from replicate to replicate, and are the same for every variant. The rounds
+of a further group are counted on from there, so that a candidate is compared with the visits of its own group."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +123,13 @@ def _replicate(number: int, setting: Setting, plan: Plan, journal: Journal, weig
     recorder = Recorder(number)
     workers: dict[str, dict[str, Any]] = {}
     machine: list[dict[str, float]] = []
-    for group in setting.groups:
+    for place, group in enumerate(setting.groups):
         alive = [contender for contender in group if contender.name not in weighed.failed]
         with _Weighers(alive, setting, weighed.failed) as weighers:
             weighers.open()
             weighers.prepare(plan, recorder)
             before = counters(weighers.processes)
-            weighers.take_rounds(plan, recorder, random)
+            weighers.take_rounds(plan, recorder, random, _ROUNDS_APART * place)
             machine.append(changes(before, counters(weighers.processes)))
             workers.update(weighers.facts())
             weighed.sampling_seconds += weighers.seconds
@@ -193,8 +196,8 @@ class _Weighers:
                     recorder.add(calls, phases, variant=name, shape=shape.key, round_=0, visit=0)
                 self._warm_bytes[name] = self._ask(name, "memory", {})["resident_bytes"]
 
-    def take_rounds(self, plan: Plan, recorder: Recorder, random: np.random.Generator) -> None:
-        """Visit everyone once a round, shape by shape, in fresh random order."""
+    def take_rounds(self, plan: Plan, recorder: Recorder, random: np.random.Generator, after: int) -> None:
+        """Visit everyone once a round, shape by shape, in fresh random order; the rounds are counted on from `after`."""
         visit = 0
         for round_ in range(1, max(shape.rounds for shape in plan.shapes) + 1):
             for shape in plan.shapes:
@@ -203,7 +206,16 @@ class _Weighers:
                 names = list(self._children)
                 for index in random.permutation(len(names)):
                     visit += 1
-                    self._visit(names[index], shape, recorder, round_, visit)
+                    start = _ROUNDS_APART * recorder.replicate + round_
+                    taken = self._visit(names[index], shape, start)
+                    recorder.add(
+                        taken["calls"],
+                        taken["phases"],
+                        variant=names[index],
+                        shape=shape.key,
+                        round_=after + round_,
+                        visit=visit,
+                    )
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """Of each process that is still alive: load time (ms), processors, threads, calls after the warm-up, memory (bytes).
@@ -217,14 +229,15 @@ class _Weighers:
                 facts[name] = {**self._opened[name], "calls": self._calls[name], **memory}
         return facts
 
-    def _visit(self, name: str, shape: ShapePlan, recorder: Recorder, round_: int, visit: int) -> None:
+    def _visit(self, name: str, shape: ShapePlan, start: int) -> dict[str, Any]:
+        """The calls of a visit and the phase of each, its inputs counted from `start`; none where it failed."""
+        taken: dict[str, Any] = {"calls": [], "phases": [], "seconds": 0.0}
         with self._costing(name):
-            start = _ROUNDS_APART * recorder.replicate + round_
             calls = {"calls": shape.settle + shape.timed, "settle": shape.settle}
             taken = self._ask(name, "visit", {"key": shape.key, "start": start, **calls})
-            recorder.add(taken["calls"], taken["phases"], variant=name, shape=shape.key, round_=round_, visit=visit)
-            self.seconds += taken["seconds"]
-            self._calls[name] += len(taken["calls"])
+        self.seconds += taken["seconds"]
+        self._calls[name] += len(taken["calls"])
+        return taken
 
     def _ask(self, name: str, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         return self._children[name].call(command, arguments, timeout=self._setting.visit_timeout_s)
@@ -237,6 +250,11 @@ class _Weighers:
         except WeighbridgeError as error:
             self._failed[name] = f"while it was weighed: {error}"
             self._children.pop(name).close()
+
+
+def patience(plan: Plan) -> float:
+    """How long a visit or warm-up may take before it is taken for a hang, in seconds: longer where the calls are long."""
+    return max(VISIT_TIMEOUT_S, _PATIENCE * plan.longest_visit_seconds)
 
 
 def groups_that_fit(

@@ -98,6 +98,8 @@ class _Machine:
     machine: str = ""
     date: str = ""
     commit: str = ""
+    gpu: str = ""
+    gpu_driver: str = ""
     instruction_sets: tuple[str, ...] = ()
     processor_quota: float | None = None
     versions: dict[str, str] = field(default_factory=dict)

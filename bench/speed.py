@@ -80,8 +80,8 @@ def statistics(
             yield from (of_shape(METRICS["tpot"], {**shape, "past_length": past}) for past in past_parts(shape))
     if kind == "classifier":
         yield from _best_throughputs(conditions.values())
-        if latency_limit:
-            yield from _sustained_rates(conditions.values(), latency_limit)
+        for ladder in ladders(shapes, latency_limit):
+            yield Statistic(METRICS["sustained_rate"], ladder.conditions, ladder.highest)
 
 
 def timed_metrics(kind: Literal["classifier", "decoder"], *, raw: bool = False) -> list[Metric]:
@@ -122,23 +122,53 @@ def _highest(parts: list[Statistic]) -> Callable[[Replicate, str], float | None]
     return of
 
 
-def _sustained_rates(shapes: Iterable[Conditions], latency_limit: Mapping[str, float]) -> Iterator[Statistic]:
-    """The highest rate that holds the latency limit, for shapes that differ in nothing else."""
-    ((name, limit),) = latency_limit.items()
-    open_ = (shape for shape in shapes if "rate" in shape)
-    for rest, group in _alike_but(open_, "rate"):
-        parts = [(float(shape["rate"]), of_shape(METRICS[name], shape)) for shape in group]
-        yield Statistic(METRICS["sustained_rate"], rest, _highest_within(parts, limit))
+@dataclass(frozen=True)
+class Rung:
+    """One of the rates (requests/s): the percentile that is limited, and the mean of a caller alone."""
+
+    rate: float
+    latency: Statistic
+    alone: Statistic
+
+    def busy(self, replicate: Replicate, variant: str) -> float | None:
+        """The share of its time that one server needs to serve the rate; at 1 the queue grows without end.
+
+        None where no caller was alone.
+        """
+        mean = self.alone.of(replicate, variant)
+        return None if mean is None else self.rate * mean / 1e3
 
 
-def _highest_within(parts: list[tuple[float, Statistic]], limit: float) -> Callable[[Replicate, str], float | None]:
-    def of(replicate: Replicate, variant: str) -> float | None:
-        latencies = [(rate, part.of(replicate, variant)) for rate, part in parts]
-        if any(latency is None for _, latency in latencies):
+@dataclass(frozen=True)
+class Ladder:
+    """The rates of shapes that differ in nothing else, ascending, and the limit of their percentile in ms."""
+
+    conditions: Conditions
+    rungs: tuple[Rung, ...]
+    limit: float
+
+    def highest(self, replicate: Replicate, variant: str) -> float | None:
+        """The highest rate up to which all hold, 0 where the lowest does not; None where one was not measured."""
+        latencies = [rung.latency.of(replicate, variant) for rung in self.rungs]
+        found = 0.0
+        if None in latencies:
             return None
-        return max((rate for rate, latency in latencies if latency is not None and latency <= limit), default=0.0)
+        for rung, latency in zip(self.rungs, latencies, strict=True):
+            if latency is None or latency > self.limit or (rung.busy(replicate, variant) or 0.0) >= 1:
+                break
+            found = rung.rate
+        return found
 
-    return of
+
+def ladders(shapes: Iterable[str], latency_limit: Mapping[str, float]) -> Iterator[Ladder]:
+    """The rates that were tried at each place, for the limit of one percentile; none without a limit."""
+    open_ = [conditions for conditions in map(json.loads, sorted(shapes)) if "rate" in conditions]
+    for name, limit in latency_limit.items():
+        for rest, group in _alike_but(open_, "rate"):
+            alone = of_shape(METRICS["latency_mean"], rest)
+            tried = sorted(group, key=lambda shape: float(shape["rate"]))
+            rungs = (Rung(float(shape["rate"]), of_shape(METRICS[name], shape), alone) for shape in tried)
+            yield Ladder(rest, tuple(rungs), limit)
 
 
 def load_note(variant: str, statistic: Statistic, replicate: Replicate) -> str:

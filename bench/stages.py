@@ -40,7 +40,7 @@ from .resuming import (
 )
 from .rules import least_calls_for, rules_of
 from .samples import CONTROL, key_of
-from .session import Contender, Setting, Weighed, groups_that_fit, only_one_weighs, weigh
+from .session import Contender, Setting, Weighed, groups_that_fit, only_one_weighs, patience, weigh
 from .workloads.base import Prepared
 
 _HASHES = {"model": "source_sha256", "data": "data_sha256", "calibration data": "calibration_sha256"}
@@ -255,6 +255,7 @@ def _weighed(job: Job, contenders: Sequence[Contender], fine: Mapping[str, Check
         threads=job.config.measure.threads,
         provider=job.provider,
         seed=job.config.workload.seed,
+        visit_timeout_s=patience(plan),
     )
     facts = read_facts(job.folder)
 
@@ -267,18 +268,24 @@ def _weighed(job: Job, contenders: Sequence[Contender], fine: Mapping[str, Check
 
 
 def _planned(job: Job, contenders: Sequence[Contender], fine: Mapping[str, Checked]) -> tuple[Plan, list[list[str]]]:
-    """Plan the weighing from the checked call lengths of the contenders, the control's included, and from their memory."""
+    """Plan the weighing from the contenders' memory and from their checked call lengths, the control's included.
+
+    In groups the baseline and the control are visited once for each.
+    """
     rules = rules_of(job.config.gates, job.prepared.kind)
-    each_checked = [fine.get(each.name, fine[contenders[0].name]) for each in contenders]
+    peaks = {each.name: each.peak_bytes for each in fine.values()}
+    standing = groups_that_fit(contenders, peaks, environment.available_bytes())
+    visited = [each for group in standing for each in group]
+    each_checked = [fine.get(each.name, fine[contenders[0].name]) for each in visited]
     plan = make_plan(
         job.shapes,
         {key_of(shape): [each.call_ms[key_of(shape)] for each in each_checked] for shape in job.shapes},
         max_seconds=job.config.measure.max_seconds,
         looks=job.begun.looks,
-        least_calls={key_of(shape): least_calls_for(rules, shape) for shape in job.shapes},
+        least_calls={
+            key_of(shape): least_calls_for(rules, shape, job.config.measure.latency_limit) for shape in job.shapes
+        },
     )
-    peaks = {each.name: each.peak_bytes for each in fine.values()}
-    standing = groups_that_fit(contenders, peaks, environment.available_bytes())
     groups = [[each.name for each in group] for group in standing]
     job.journal.write("plan", groups=groups, **plan.facts())
     return plan, groups

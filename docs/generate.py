@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parent
 def metrics_page() -> str:
     """The table of every metric: name, unit, direction, comparisons, formula."""
     rows = [
-        f"| `{each.name}` | {each.unit} | {each.direction} | {', '.join(each.kinds)} | {each.formula} |"
+        _row(f"`{each.name}`", each.unit, each.direction, ", ".join(each.kinds), each.formula)
         for each in METRICS.values()
     ]
     head = (
@@ -72,8 +72,7 @@ def _table(model: type[BaseModel]) -> str:
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
         if _inner(field.annotation) is None:
-            default = _default(field)
-            lines.append(f"| `{name}` | {_type(field.annotation)} | {default} | {field.description or ''} |")
+            lines.append(_row(f"`{name}`", _type(field.annotation), _default(field), field.description or ""))
     return "\n".join(lines) + "\n"
 
 
@@ -132,7 +131,13 @@ def _parameter(parameter: Any) -> str:
     is_option = parameter.param_type_name == "option"
     shown = ", ".join(parameter.opts) if is_option else parameter.metavar or parameter.name.upper()
     help_text = getattr(parameter, "help", "") or ""
-    return f"| `{shown}` | {help_text} |"
+    return _row(f"`{shown}`", help_text)
+
+
+def _row(*cells: str) -> str:
+    """A row of a table; a bar would end its cell, within code too."""
+    escaped = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
 
 
 PAGES = {"metrics.md": metrics_page, "configuration.md": configuration_page, "commands.md": commands_page}

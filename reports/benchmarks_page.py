@@ -1,5 +1,6 @@
 """A page and a summary of what pytest-benchmark saved: the times as they are, with the warning that they were not interleaved."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -82,10 +83,16 @@ def _view(key: str, saved: SavedBenchmarks, figures: Sequence[Figure]) -> FileVi
     by_group = dict(zip(drawn, figures, strict=False))
     groups = []
     for name, group in saved.groups.items():
-        looks = {each.name: look(index) for index, each in enumerate(drawn.get(name, ()))}
-        rows = tuple(BenchmarkRow(each.name, looks.get(each.name), tuple(_cells(each))) for each in group)
+        looks = _looks(group, len(drawn.get(name, ())))
+        rows = tuple(BenchmarkRow(each.name, looks.get(place), tuple(_cells(each))) for place, each in enumerate(group))
         groups.append(GroupView(name, rows, by_group.get(name)))
     return FileView(key, saved, tuple(groups))
+
+
+def _looks(group: Sequence[Benchmark], drawn: int) -> dict[int, Look]:
+    """The looks of those of a group that are drawn, the first with raw data, by their places in it."""
+    places = [place for place, each in enumerate(group) if each.stats.data]
+    return {place: look(number) for number, place in enumerate(places[:drawn])}
 
 
 def _cells(each: Benchmark) -> Iterator[Cell]:
@@ -118,15 +125,16 @@ def _column(view: FileView) -> RunColumn:
 
 
 def _medians(views: Sequence[FileView], group: str) -> Iterator[tuple[str, tuple[Cell, ...]]]:
-    found = [{each.name: each.stats for each in view.saved.groups.get(group, ())} for view in views]
-    for name in dict.fromkeys(name for stats in found for name in stats):
-        yield (
-            name,
-            tuple(
-                Cell(in_words(stats[name].median), in_words(stats[name].iqr)) if name in stats else Cell()
-                for stats in found
-            ),
-        )
+    """A row a benchmark, told by its full name as pytest-benchmark tells them, and called by it where two have one name."""
+    found = [{each.fullname or each.name: each for each in view.saved.groups.get(group, ())} for view in views]
+    names = {key: each.name for benchmarks in found for key, each in benchmarks.items()}
+    times = Counter(names.values())
+    for key, name in names.items():
+        yield key if times[name] > 1 else name, tuple(_median(benchmarks.get(key)) for benchmarks in found)
+
+
+def _median(found: Benchmark | None) -> Cell:
+    return Cell(in_words(found.stats.median), in_words(found.stats.iqr)) if found else Cell()
 
 
 def to_markdown(files: Sequence[SavedBenchmarks]) -> str:

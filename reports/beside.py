@@ -101,13 +101,18 @@ def _differs(before: Dated, after: Dated, what: str) -> bool:
 
 
 def _tables(runs: Sequence[Dated]) -> Iterator[BesideTable]:
-    """The main speed a shape, then the main quality, then the size; a table without a value is left out."""
+    """The main speed a shape, then the main quality, then the size; a table without a value is left out.
+
+    Speed and quality are those of the first run that measured one, for a table holds one metric.
+    """
     shapes: list[Conditions] = []
     for each in runs:
         shapes += [shape for shape in each.findings.shapes if shape not in shapes]
+    speed = next((each.findings.speed for each in runs if each.findings.shapes), "")
+    quality = next(filter(None, (each.findings.quality for each in runs)), "")
     makers: list[tuple[str, Callable[[Findings, str], Cell]]] = [
-        *((f"{words.title(runs[0].findings.speed)}, {words.shape(shape)}", partial(_speed, shape)) for shape in shapes),
-        (words.title(runs[0].findings.quality or ""), _quality),
+        *((f"{words.title(speed)}, {words.shape(shape)}", partial(_speed, speed, shape)) for shape in shapes),
+        *([(words.title(quality), partial(_quality, quality))] if quality else []),
         ("size", _size),
     ]
     names = list(dict.fromkeys(row.name for each in runs for row in each.run.results.variants))
@@ -118,10 +123,10 @@ def _tables(runs: Sequence[Dated]) -> Iterator[BesideTable]:
             yield BesideTable(title, filled)
 
 
-def _speed(shape: Conditions, findings: Findings, name: str) -> Cell:
+def _speed(metric: str, shape: Conditions, findings: Findings, name: str) -> Cell:
     """The ratio to the run's own baseline and, below it, the absolute value; of the baseline the value."""
-    ratio = findings.exact_comparison(name, findings.speed, shape, "ratio")
-    found = findings.exact_measurement(name, findings.speed, shape)
+    ratio = findings.exact_comparison(name, metric, shape, "ratio")
+    found = findings.exact_measurement(name, metric, shape)
     if found is None or found.value is None:
         return Cell(_status(findings, name))
     absolute = words.quantity(found.metric, found.value)
@@ -135,8 +140,8 @@ def _status(findings: Findings, name: str) -> str:
     return next((row.status for row in findings.results.variants if row.name == name and row.status != "ok"), "")
 
 
-def _quality(findings: Findings, name: str) -> Cell:
-    found = findings.measurement(name, findings.quality or "", {})
+def _quality(metric: str, findings: Findings, name: str) -> Cell:
+    found = findings.measurement(name, metric, {})
     if found is None or found.value is None:
         return Cell()
     return Cell(words.quantity(found.metric, found.value), words.interval(found))

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..bench.results import Results
+from ..bench.results import ClassRecall, Results
 
 MATRIX_CLASSES = 12
 """Up to so many classes are shown as a matrix; of more, the pairs are listed."""
@@ -71,24 +71,24 @@ def views(results: Results) -> Iterator[ConfusionView]:
             PairRow(*pair, baseline.get(pair, 0), wrong[variant].get(pair, 0))
             for pair in dict.fromkeys([*wrong[variant], *baseline])
         ]
-        right = _right(results, variant)
+        recalls = [each for each in results.class_recalls if each.variant == variant]
+        right, sentence = _right(recalls), _sentence(recalls, pairs)
         names = _classes(right, pairs)
         if len(names) <= MATRIX_CLASSES:
-            yield ConfusionView(variant, _sentence(pairs), matrix=_matrix(names, pairs, right))
+            yield ConfusionView(variant, sentence, matrix=_matrix(names, pairs, right))
         else:
             listed = sorted(pairs, key=lambda each: (-each.change, -each.candidate))[:LISTED]
-            yield ConfusionView(variant, _sentence(pairs), (), tuple(listed[:SHOWN]), tuple(listed[SHOWN:]))
+            yield ConfusionView(variant, sentence, (), tuple(listed[:SHOWN]), tuple(listed[SHOWN:]))
 
 
-def _right(results: Results, variant: str) -> dict[str, tuple[int, PairRow]]:
+def _right(recalls: Sequence[ClassRecall]) -> dict[str, tuple[int, PairRow]]:
     """The examples and the right answers of every class."""
     return {
         each.class_name: (
             each.n,
             PairRow(each.class_name, each.class_name, round(each.baseline * each.n), round(each.candidate * each.n)),
         )
-        for each in results.class_recalls
-        if each.variant == variant
+        for each in recalls
     }
 
 
@@ -109,16 +109,22 @@ def _matrix(
     return tuple(rows)
 
 
-def _sentence(pairs: Sequence[PairRow]) -> str:
-    """How many answers are wrong, and the pair that grew most: `12 wrong answers, 3 more than the baseline; most more: ...`."""
-    if not pairs:
+def _sentence(recalls: Sequence[ClassRecall], pairs: Sequence[PairRow]) -> str:
+    """How many answers are wrong, and the pair that grew most: `12 wrong answers, 3 more than the baseline; grown most: ...`.
+
+    They are counted by what is not right, for of many classes the rarer pairs are not kept.
+    """
+    total = sum(each.n - round(each.candidate * each.n) for each in recalls)
+    change = total - sum(each.n - round(each.baseline * each.n) for each in recalls)
+    if not total and not change:
         return "no wrong answer"
-    total, change = sum(each.candidate for each in pairs), sum(each.change for each in pairs)
-    against = f"{abs(change)} {'more' if change > 0 else 'fewer'} than" if change else "as many as"
-    worst = max(pairs, key=lambda each: each.change)
-    grown = (
-        f"; grown most: {worst.label} taken for {worst.prediction}, {worst.candidate} instead of {worst.baseline}"
-        if worst.change > 0
-        else ""
-    )
-    return f"{total:,} wrong answer{'s' if total != 1 else ''}, {against} the baseline{grown}"
+    against = f"{abs(change):,} {'more' if change > 0 else 'fewer'} than" if change else "as many as"
+    return f"{total:,} wrong answer{'s' if total != 1 else ''}, {against} the baseline{_grown_most(pairs)}"
+
+
+def _grown_most(pairs: Sequence[PairRow]) -> str:
+    """The kept pair that grew most; empty where none did."""
+    worst = max(pairs, key=lambda each: each.change, default=None)
+    if worst is None or worst.change <= 0:
+        return ""
+    return f"; grown most: {worst.label} taken for {worst.prediction}, {worst.candidate} instead of {worst.baseline}"

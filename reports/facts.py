@@ -14,6 +14,8 @@ _FACTS = {
     "cores": "Cores",
     "instruction_sets": "Instruction sets",
     "memory_bytes": "Memory",
+    "gpu": "GPU",
+    "gpu_driver": "GPU driver",
     "governor": "Frequency governor",
     "load_average": "Load average before",
     "system": "System",

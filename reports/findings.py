@@ -21,6 +21,7 @@ class Findings:
     Attributes:
         results: the results.
         baseline: the name of the variant that the others are compared with; empty where none is marked.
+        reference: what the verdicts compare with: the baseline, or the saved run that the run was judged against.
         speed: the speed that variants are compared by: p50 latency of classifiers, time per output token of generators.
         quality: what is set against speed: accuracy, perplexity, or agreement where there are no labels; None: nothing.
         throughput: samples a second, or output tokens a second; None where neither was measured.
@@ -29,6 +30,7 @@ class Findings:
     def __init__(self, results: Results) -> None:
         self.results = results
         self.baseline = next((row.name for row in results.variants if row.baseline), "")
+        self.reference = results.reference or self.baseline
         measured = {each.metric for each in results.measurements if each.value is not None}
         self.speed = _first(_SPEED, measured) or _SPEED[0]
         self.quality = _first(_QUALITY, measured)

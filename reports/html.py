@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..bench.metrics import METRICS
 from ..bench.results import Gate
 from . import beside, classes, confusions, facts, flips, search, slices, tables, texts, verdicts
 from .figures import Figure, draw
@@ -47,6 +48,7 @@ class RunView:
     confusion_views: tuple[confusions.ConfusionView, ...]
     cost_table: tables.Table
     confidence: str
+    quality_confidence: str
     glossary: tuple[tuple[str, str], ...]
     looks: Mapping[str, Look]
     figures: tuple[Figure, ...]
@@ -110,7 +112,8 @@ def _beside(views: Sequence[RunView]) -> Iterator[beside.Beside]:
 
 def _view(key: str, run: Run, findings: Findings, figures: Sequence[Figure]) -> RunView:
     results = run.results
-    judged = [each for each in results.comparisons if each.metric == findings.speed and each.kind == "ratio"]
+    speeds = [each for each in results.comparisons if each.metric == findings.speed and each.kind == "ratio"]
+    qualities = [each for each in results.comparisons if METRICS[each.metric].family == "quality"]
     comparisons = tuple(tables.shape_tables(findings))
     costs, quality = tables.cost_table(findings), tables.quality_table(findings)
     columns = [column for table in (*comparisons, quality, costs) for column in table.columns if column.help]
@@ -128,7 +131,8 @@ def _view(key: str, run: Run, findings: Findings, figures: Sequence[Figure]) -> 
         class_views=tuple(classes.views(results)),
         confusion_views=tuple(confusions.views(results)),
         cost_table=costs,
-        confidence=tables.confidence(judged),
+        confidence=tables.confidence(speeds),
+        quality_confidence=tables.confidence(qualities),
         glossary=tuple({column.title: column.help for column in columns}.items()),
         looks=looks(findings),
         figures=tuple(figures),

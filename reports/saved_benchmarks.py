@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,12 @@ class Stats:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark of the file."""
+    """One benchmark of the file; the full name has its module too, and is the name where several have the same one."""
 
     name: str
     stats: Stats
     group: str | None = None
+    fullname: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def read_benchmarks(path: Path) -> SavedBenchmarks:
         ) from error
     return SavedBenchmarks(
         path=path,
-        benchmarks=saved.benchmarks,
+        benchmarks=tuple(_told_apart(saved.benchmarks)),
         machine=_machine(saved.machine_info),
         project=saved.commit_info.project or "",
         commit=_commit(saved.commit_info),
@@ -136,6 +138,13 @@ def read_benchmarks(path: Path) -> SavedBenchmarks:
         version=saved.version,
         interleaved=saved.weighbridge is not None,
     )
+
+
+def _told_apart(benchmarks: Sequence[Benchmark]) -> Iterator[Benchmark]:
+    """The benchmarks, those of equal names by their full ones."""
+    times = Counter(each.name for each in benchmarks)
+    for each in benchmarks:
+        yield replace(each, name=each.fullname) if times[each.name] > 1 and each.fullname else each
 
 
 def _known(data: Any) -> Any:

@@ -223,5 +223,8 @@ def control_sentence(findings: Findings, conditions: Conditions) -> str:
 
 
 def confidence(comparisons: Sequence[Comparison]) -> str:
-    """The confidence of the intervals against the baseline, in percent: the least of them."""
-    return f"{100 * min(each.confidence for each in comparisons):.4g} %" if comparisons else ""
+    """The confidence of these intervals in percent: the least of them, cut off after two decimals so that none is said to be sure."""
+    if not comparisons:
+        return ""
+    hundredths = round(1e4 * min(each.confidence for each in comparisons), 9)  # what a float is off costs no hundredth
+    return f"{math.floor(hundredths) / 100:g} %"

@@ -156,7 +156,7 @@ def _refused(findings: Findings, refused: Sequence[VariantRow]) -> Headline:
 
 def _broken(findings: Findings, row: VariantRow) -> list[str]:
     failed = [gate for gate in findings.gates(row.name) if gate.verdict == "fail"]
-    return list(dict.fromkeys(words.rule(gate, findings.baseline) for gate in failed))
+    return list(dict.fromkeys(words.rule(gate, findings.reference) for gate in failed))
 
 
 def mean_ratio(findings: Findings, variant: str) -> float:
@@ -212,7 +212,7 @@ def rules(findings: Findings) -> Iterator[RuleVerdicts]:
         judged = (gate.metric, gate.compare, *gate.limit.items(), words.column_of(gate))
         groups.setdefault(judged, []).append(gate)
     for gates in groups.values():
-        yield RuleVerdicts(words.rule(gates[0], findings.baseline), tuple(gates))
+        yield RuleVerdicts(words.rule(gates[0], findings.reference), tuple(gates))
 
 
 def counts(gates: Sequence[Gate]) -> str:
@@ -229,6 +229,6 @@ def exit_sentence(results: Results) -> str:
         meaning = f"{', '.join(failed)} failed"
     if results.exit_code == 0 and not results.gates:
         meaning = "nothing was judged"
-    if results.exit_code == 0 and any(gate.verdict in ("inconclusive", "not_evaluated") for gate in results.gates):
+    if results.exit_code == 0 and any(gate.verdict == "inconclusive" for gate in results.gates):
         meaning = "no rule failed; undecided rules were only warned about"
     return f"Exit code {results.exit_code}: {meaning}"

@@ -33,6 +33,8 @@ _SHAPE_WORDS = {
 _SAME_SIZE = 0.02
 _FINE_POINTS = 0.1
 _NEAR_ONE, _TEN = 1.95, 9.95
+_EXACTLY = ".12g"
+"""More digits than anyone gives a limit, and fewer than those in which a float is off."""
 
 
 def title(metric: str) -> str:
@@ -58,14 +60,21 @@ def significant(value: float, digits: int = 3) -> str:
 
 def quantity(metric: str, value: float) -> str:
     """A value of a metric with its unit: `1.23 ms`, `91.0 MB`, `82.4 %`, `22.7 M`."""
+    scaled, unit = _scaled(metric, value)
+    shown = f"{scaled:.1f}" if metric in SHARES else significant(scaled)
+    return f"{shown} {unit}".rstrip()
+
+
+def _scaled(metric: str, value: float) -> tuple[float, str]:
+    """A value in the unit that a reader expects, and that unit; empty where it has none."""
     unit = METRICS[metric].unit if metric in METRICS else ""
     if metric in SHARES:
-        return f"{100 * value:.1f} %"
+        return 100 * value, "%"
     if unit == "bytes":
-        return megabytes(value)
+        return _scaled_bytes(value)
     if metric == "parameters":
-        return f"{significant(value / 1e6)} M"
-    return significant(value) + ("" if unit in ("", "1") else f" {unit}")
+        return value / 1e6, "M"
+    return value, "" if unit == "1" else unit
 
 
 def heading_unit(metric: str) -> str:
@@ -76,7 +85,12 @@ def heading_unit(metric: str) -> str:
 
 def megabytes(value: float) -> str:
     """Bytes in MB (10^6), or GB from a thousand of them."""
-    return f"{significant(value / 1e9)} GB" if value >= 1e9 else f"{significant(value / 1e6)} MB"  # noqa: PLR2004 - a GB
+    scaled, unit = _scaled_bytes(value)
+    return f"{significant(scaled)} {unit}"
+
+
+def _scaled_bytes(value: float) -> tuple[float, str]:
+    return (value / 1e9, "GB") if value >= 1e9 else (value / 1e6, "MB")  # noqa: PLR2004 - a GB
 
 
 def bounds(metric: str, low: float | None, high: float | None) -> str:
@@ -192,19 +206,20 @@ def standard_error(metric: str, error: float | None) -> str:
 
 
 def limit(gate: Gate) -> str:
-    """A rule's limit in words: `at most 1.03x`, `at least -1.0 points`, `at most 3.00 ms`."""
+    """A rule's limit in words, not rounded as measured values are: `at most 1.03x`, `at least -1 points`, `at most 2.345 ms`."""
     ((bound, value),) = gate.limit.items()
     side = "at most" if bound == "max" else "at least"
     if gate.compare == "ratio":
-        return f"{side} {value:g}x"
+        return f"{side} {value:{_EXACTLY}}x"
     if gate.compare == "difference" and gate.metric in SHARES:
-        return f"{side} {100 * value:+g} points"
-    return f"{side} {quantity(gate.metric, value)}"
+        return f"{side} {100 * value:+{_EXACTLY}} points"
+    scaled, unit = _scaled(gate.metric, value)
+    return f"{side} {scaled:{_EXACTLY}} {unit}".rstrip()
 
 
-def rule(gate: Gate, baseline: str) -> str:
+def rule(gate: Gate, reference: str) -> str:
     """A rule in words: `p50 latency at most 1.03x that of torch-fp32`."""
-    against = {"ratio": f" that of {baseline}", "difference": f" against {baseline}", "value": ""}[gate.compare]
+    against = {"ratio": f" that of {reference}", "difference": f" against {reference}", "value": ""}[gate.compare]
     within = f" within each {column_of(gate)}" if "slice" in gate.conditions else ""
     return f"{title(gate.metric)} {limit(gate)}{against}{within}"
 

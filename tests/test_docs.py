@@ -34,6 +34,15 @@ def test_generated_pages_are_up_to_date(generator: ModuleType, page: str) -> Non
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == generator.PAGES[page]()
 
 
+@pytest.mark.parametrize("page", ["metrics.md", "configuration.md", "commands.md"])
+def test_the_rows_of_a_generated_table_have_as_many_cells_as_its_head(generator: ModuleType, page: str) -> None:
+    """A bar within a cell is escaped, since it would cut the cell off where the page is shown."""
+    tables = re.findall(r"(?:^\|.*\n)+", generator.PAGES[page](), flags=re.MULTILINE)
+    assert tables
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
+
+
 def test_every_command_and_option_is_documented() -> None:
     """docs/commands.md has a heading for every command and a row for every option."""
     text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")

@@ -12,19 +12,25 @@ import pyarrow.parquet
 import pytest
 import scipy.stats
 from weighbridge.bench import Options, run
-from weighbridge.bench.across import _answers, _sizes, judged_against
+from weighbridge.bench.across import _answers, _evidence, _sizes, judged_against
 from weighbridge.bench.config import GatesConfig, parse_config
+from weighbridge.bench.derive import derive
 from weighbridge.bench.evidence import Exact, Incomparable, ReplicateRatios, TwoRuns
 from weighbridge.bench.generated import Generations
 from weighbridge.bench.looks import per_look_error
 from weighbridge.bench.predictions import WindowScores
-from weighbridge.bench.results import Results
+from weighbridge.bench.results import Results, read_results, write_results
 from weighbridge.bench.stats import welch_bounds
+from weighbridge.bench.sustained import RateTried, SustainedRate
 from weighbridge.optimize.errors import InputError
+from weighbridge.reports import render
+from weighbridge.reports.findings import Findings
+from weighbridge.reports.verdicts import rules
 
 SPEED = {"metric": "latency_p50", "compare": "ratio", "max": 1.03}
 ACCURACY = {"metric": "accuracy", "compare": "difference", "min": -0.02}
 SIZE = {"metric": "artifact_bytes", "compare": "ratio", "max": 1.0}
+MEMORY = {"metric": "peak_memory", "compare": "ratio", "max": 2.0}
 
 
 def weigh(folder: Path, base: dict[str, Any], a: dict[str, Any]) -> Results:
@@ -85,6 +91,42 @@ def test_answers_sizes_and_times_are_judged_against_the_saved_run(runs: dict[str
     assert "1.1x [1.1x, 1.1x] of saved" in speed.sentence
     assert any("Judged against saved of" in notice for notice in found.notices)
     assert found.comparisons == now.comparisons
+
+
+def test_the_report_names_what_was_judged_against(runs: dict[str, Results], saved: Path, tmp_path: Path) -> None:
+    """Rules and verdict on the page and in the summary speak of the saved run; judged by its own rules again, of the baseline."""
+    folder = Path(shutil.copytree(runs["now"].folder, tmp_path / "now"))
+    own = derive(folder, gates=gates(SPEED))
+    write_results(judged_against(own, saved, gates(SPEED)), folder)
+    against = read_results(folder)
+    assert against.reference == "saved"
+    assert [rule.text for rule in rules(Findings(against))] == ["p50 latency at most 1.03x that of saved"]
+    summary = render(folder, tmp_path / "against.md", "md").read_text(encoding="utf-8")
+    assert "breaks: p50 latency at most 1.03x that of saved." in summary
+    write_results(own, folder)
+    assert [rule.text for rule in rules(Findings(read_results(folder)))] == ["p50 latency at most 1.03x that of base"]
+
+
+def test_times_and_memory_of_two_devices_stay_open(runs: dict[str, Results], saved: Path) -> None:
+    """Against a run on a GPU neither times nor memory are judged, with the reason; answers and sizes are."""
+    changed(saved / "config.toml", 'device = "cpu"', 'device = "cuda"')
+    found = judged_against(runs["now"], saved, gates(SPEED, MEMORY, ACCURACY, {**SIZE, "max": 2.0}))
+    assert verdicts(found) == {
+        "latency_p50": "inconclusive", "peak_memory": "inconclusive", "accuracy": "fail", "artifact_bytes": "pass",
+    }  # fmt: skip
+    assert found.gates[0].sentence == (
+        "a: latency_p50 cannot be compared: this run measured on cpu and the saved one on cuda, whose times and memory do not "
+        "compare; weigh both on one device: inconclusive"
+    )
+
+
+def test_a_run_that_tells_no_device_counts_as_one_on_the_processor(runs: dict[str, Results], saved: Path) -> None:
+    """A saved run whose files, as older ones, name neither a device nor GPUs is compared as ever."""
+    changed(saved / "config.toml", 'device = "cpu"\n', "")
+    told = json.loads((saved / "environment.json").read_text(encoding="utf-8"))
+    older = {key: value for key, value in told.items() if key not in ("gpu", "gpu_driver")}
+    (saved / "environment.json").write_text(json.dumps(older), encoding="utf-8")
+    assert verdicts(judged_against(runs["now"], saved, gates(SPEED))) == {"latency_p50": "fail"}
 
 
 def test_times_through_baselines_that_differ_stay_open(runs: dict[str, Results], saved: Path) -> None:
@@ -208,3 +250,18 @@ def test_sizes_and_caches_compare_across_days_and_builds_do_not() -> None:
     assert values["build_time"].value == 1.0
     (why,) = (piece.why for piece in found if isinstance(piece, Incomparable))
     assert why == "a build of another day was timed once, under that day's load; compare by value"
+
+
+def test_sustained_rates_of_two_days_do_not_compare() -> None:
+    """The rate that a candidate sustains today has a value; how it stands to the saved run's stays open with the reason."""
+    tried = (RateTried(20.0, (1.0,) * 4), RateTried(50.0, (9.0,) * 4))
+    piece = SustainedRate("a", "sustained_rate", {}, tried, tried, 5.0)
+    config = SimpleNamespace(variants=[SimpleNamespace(name="a")])
+    nothing: dict[str, Any] = {"classes": {}, "windows": {}, "generations": {}, "class_names": [], "manifests": {}}
+    facts = SimpleNamespace(event=lambda _: {}, config=config, **nothing)
+    side: Any = SimpleNamespace(facts=facts, pieces={("a", "sustained_rate", "{}"): piece})
+    value, undecided = _evidence(side, side, ())
+    assert value.kinds == ("value",)
+    assert isinstance(undecided, Incomparable)
+    assert undecided.kinds == ("ratio", "difference")
+    assert undecided.why == "the rates that two days sustain say nothing of each other; compare by value"

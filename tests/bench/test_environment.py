@@ -9,6 +9,8 @@ from typing import Any
 import psutil
 import pytest
 from weighbridge.bench import environment
+from weighbridge.optimize.errors import UnavailableError
+from weighbridge.optimize.nvml import Gpu
 
 ALIKE: dict[str, Any] = {
     "machine": "Xeon x2 x86_64 8 GiB",
@@ -40,10 +42,36 @@ def test_only_named_facts_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             "processor_quota",
         ),
         *("virtual_machine", "instruction_sets", "memory_bytes", "governor", "load_average", "versions"),
+        *("gpu", "gpu_driver"),
     }
     assert len(facts["affinity"]) == facts["cores"]
     assert json.loads(json.dumps(facts)) == facts
     assert facts["versions"]["numpy"]
+
+
+def test_gpus_are_told_with_their_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPUs of one name are counted; a machine without any tells two empty texts."""
+    found = [Gpu(name, "9.0", "580.65.06", 80 << 30) for name in ("NVIDIA H100", "NVIDIA L4", "NVIDIA H100")]
+    monkeypatch.setattr(environment, "gpus", lambda: tuple(found))
+    facts = environment.describe(tmp_path)
+    assert (facts["gpu"], facts["gpu_driver"]) == ("NVIDIA H100 x2, NVIDIA L4", "580.65.06")
+    found.clear()
+    facts = environment.describe(tmp_path)
+    assert (facts["gpu"], facts["gpu_driver"]) == ("", "")
+
+
+@pytest.mark.parametrize("error", [UnavailableError("no NVIDIA driver was found"), AttributeError("an older pynvml")])
+def test_no_gpu_that_fails_to_tell_of_itself_ends_a_run(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a driver, or with a library that breaks, the machine is described as one without GPUs."""
+
+    def broken() -> tuple[Gpu, ...]:
+        raise error
+
+    monkeypatch.setattr(environment, "gpus", broken)
+    facts = environment.describe(tmp_path)
+    assert (facts["gpu"], facts["gpu_driver"]) == ("", "")
 
 
 def test_the_commit_is_that_of_the_checkout_and_marks_changes(tmp_path: Path) -> None:
@@ -153,6 +181,18 @@ def test_like_machines_do_not_differ(tmp_path: Path) -> None:
 def test_unlike_machines_are_told_apart_in_words(change: dict[str, Any], words: list[str]) -> None:
     """Another machine, other instruction sets and another quota are differences; another Python is none of the machine's."""
     assert environment.unlike(ALIKE, {**ALIKE, **change}) == words
+
+
+def test_gpus_are_compared_where_both_runs_tell_of_them() -> None:
+    """Another GPU is another machine, another driver other software; a run that tells of no GPU differs in neither."""
+    first = {**ALIKE, "gpu": "NVIDIA H100 x2", "gpu_driver": "580.65.06"}
+    assert environment.unlike(first, {**first, "gpu": "NVIDIA L4"}) == ["the GPUs are NVIDIA H100 x2 and NVIDIA L4"]
+    updated = {**first, "gpu_driver": "590.10"}
+    assert environment.unlike(first, updated) == []
+    assert environment.unlike_software(first, updated) == ["NVIDIA driver 580.65.06 and 590.10"]
+    for without in (ALIKE, {**ALIKE, "gpu": "", "gpu_driver": ""}):
+        for pair in ((first, without), (without, first)):
+            assert environment.unlike(*pair) == environment.unlike_software(*pair) == []
 
 
 def test_other_software_is_told_apart_in_words() -> None:

@@ -20,6 +20,7 @@ from weighbridge.bench.metrics import METRICS
 from weighbridge.bench.predictions import WindowScores, read_window_scores, write_window_scores
 from weighbridge.bench.quality_measurements import generation_measurements
 from weighbridge.bench.rules import rules_of
+from weighbridge.optimize.errors import InputError
 
 DRAW = np.random.default_rng(5)
 TOKENS = DRAW.integers(20, 40, 50).astype(np.float64)
@@ -138,6 +139,30 @@ def test_windows_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert [each.tolist() for each in found["a"].divergences or ()] == [[0.1, 0.2], []]
     assert found["base"].bytes is not None
     assert found["base"].bytes.tolist() == [8.0, 9.0]
+
+
+@pytest.mark.parametrize(("counted", "kept"), [([0.0, 9.0], [0.0, 9.0]), ([0.0, 0.0], None)])
+def test_a_window_may_stand_for_no_bytes(counted: list[float], kept: list[float] | None, tmp_path: Path) -> None:
+    """A later piece of a character stands for none; where all windows do there is nothing to count, and perplexity stays."""
+    scores = WindowScores(np.array([3.0, 4.0]), np.array([2.0, 2.0]), np.array(counted))
+    write_window_scores(tmp_path, {"base": scores, "a": scores})
+    found = read_window_scores(tmp_path)
+    assert found["a"].bytes is None if kept is None else found["a"].bytes.tolist() == kept  # type: ignore[union-attr]
+    assert {each.metric for each in window_evidence(found, "base")} == {
+        "perplexity",
+        *(["bits_per_byte"] if kept else []),
+    }
+
+
+@pytest.mark.parametrize(("tokens", "counted"), [([2.0, 0.0], [8.0, 9.0]), ([2.0, 2.0], [8.0, -1.0])])
+def test_a_window_without_tokens_or_of_fewer_bytes_than_none_is_damage(
+    tokens: list[float], counted: list[float], tmp_path: Path
+) -> None:
+    """No run writes such counts."""
+    scores = WindowScores(np.array([3.0, 4.0]), np.array(tokens), np.array(counted))
+    write_window_scores(tmp_path, {"base": scores})
+    with pytest.raises(InputError, match="a window has no tokens, or fewer than no bytes"):
+        read_window_scores(tmp_path)
 
 
 def test_scores_of_an_older_run_have_neither_bytes_nor_divergences(tmp_path: Path) -> None:

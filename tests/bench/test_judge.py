@@ -165,6 +165,14 @@ def test_warn_turns_an_open_rule_into_0_and_leaves_the_sentence() -> None:
     assert judgement.gates[0].verdict == "inconclusive"
 
 
+def test_warn_does_not_cover_what_was_never_evaluated() -> None:
+    """A rule at a shape that was not measured is 3 with `--inconclusive warn` too, beside a rule that passes."""
+    elsewhere = Rule("latency_p50", "ratio", 1.03, maximum=True, conditions={"batch_size": 64})
+    judgement = judged([FASTER, elsewhere], [ratios(0.9)], inconclusive="warn")
+    assert [gate.verdict for gate in judgement.gates] == ["pass", "not_evaluated"]
+    assert judgement.exit_code == 3
+
+
 @pytest.mark.parametrize(("center", "suspicious"), [(0.01, True), (0.2, False)])
 def test_an_implausible_gain_is_flagged(center: float, suspicious: bool) -> None:
     """A hundred times faster is flagged beside its pass; five times faster is not."""

@@ -117,3 +117,11 @@ def test_one_variant_alone_changes_no_plan() -> None:
     recorder = Recorder(1)
     recorder.add([[1.0]], ["timed"], variant="base", shape=KEY, round_=1, visit=1)
     assert refined(plan_for(600), Replicate.of(recorder.columns)) == plan_for(600)
+
+
+def test_the_longest_visit_is_a_round_of_all_with_the_callers_in_turn() -> None:
+    """13 calls of 1 ms of two variants are 26 ms, four callers in turn 104 ms; 40 requests at 0.5/s take 80 s of each of two."""
+    four, rare = {**SHAPE, "concurrency": 4}, {**SHAPE, "rate": 0.5}
+    lengths = {key_of(shape): [1.0, 1.0] for shape in (SHAPE, four, rare)}
+    assert make_plan([SHAPE, four], lengths, max_seconds=60).longest_visit_seconds == pytest.approx(0.104)
+    assert make_plan([SHAPE, rare], lengths, max_seconds=60).longest_visit_seconds == pytest.approx(160)

@@ -133,6 +133,14 @@ def test_the_flipped_influence_is_that_of_the_two_best_classes_changed(name: str
         assert (more - found.value) * (len(many) + 1) == pytest.approx(found.flipped[example], rel=0.015, abs=0.015)
 
 
+def test_the_first_hit_of_a_class_that_is_never_predicted_brings_its_precision_to_1() -> None:
+    """Of two classes one is never predicted: a flip to a hit moves the mean of both by 1 / 2, so n times that by its share."""
+    labels = np.array([0] * 90 + [1] * 10)
+    found = estimates(labels, np.zeros(100, np.int64), np.tile(np.float32([2.0, 0.0]), (100, 1)))["precision_macro"]
+    assert found.value == pytest.approx(0.45)
+    assert found.flipped.max() == pytest.approx(100 * 0.5)
+
+
 def test_rows_that_sum_to_one_are_probabilities_and_others_logits() -> None:
     """The whole array decides: one row that does not sum to 1 makes all of them logits."""
     given_ = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)

@@ -143,6 +143,68 @@ def test_a_ratio_to_zero_is_not_evaluated_and_says_why() -> None:
     )
 
 
+# --- a class that nobody predicts, and roots ---
+
+
+def test_a_class_that_is_never_predicted_proves_no_precision() -> None:
+    """Ten of 1,000 labels are of a class that neither model predicts: what its precision might be is open, down to the last point."""
+    labels = (np.arange(1000) % 100 == 0).astype(np.int64)
+    same = answers(labels, np.tile([2.0, 0.0], (1000, 1)))
+    pieces = by_metric({"base": same, "a": same})
+    assert interval(pieces["precision_macro"]) == Interval(0.0, -1.0, 1.0, 1000)
+    assert interval(pieces["accuracy"]).low > -0.01
+
+
+def perfect(n: int) -> ClassPredictions:
+    labels = np.arange(n) % 3
+    return answers(labels, np.eye(3)[labels])
+
+
+def test_a_root_has_the_bounds_of_its_mean_square() -> None:
+    """The interval of a value of rmse is the root of that of mse."""
+    pieces = by_metric(pair(200, 0.5))
+    wanted = interval(pieces["mse"], "value")
+    found = interval(pieces["rmse"], "value")
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (np.sqrt(wanted.value), np.sqrt(wanted.low), np.sqrt(wanted.high))
+    )
+    measured = {
+        each.metric: each for each in quality_measurements(pair(200, 0.5), "base", CLASSES) if each.variant == "a"
+    }
+    assert measured["rmse"].low == pytest.approx(np.sqrt(measured["mse"].low or 0.0))
+    assert measured["rmse"].high == pytest.approx(np.sqrt(measured["mse"].high or 0.0))
+
+
+def test_five_answers_without_an_error_prove_little_of_a_root() -> None:
+    """One more example could be wholly wrong, a square of 2 / 3: the bound is that of its weight, 1 - alpha ** (1 / 5)."""
+    found = interval(by_metric({"base": perfect(5), "a": perfect(5)})["rmse"], "value")
+    assert (found.value, found.low) == (0.0, 0.0)
+    assert found.high == pytest.approx(np.sqrt(2 / 3 * (1 - 0.01 ** (1 / 5))), rel=0.01)
+
+
+def test_against_a_root_of_0_both_bounds_are_set_at_half_of_the_error() -> None:
+    """Two models without an error differ by at most the bound of either at alpha / 2; there is no ratio to 0."""
+    piece = by_metric({"base": perfect(5), "a": perfect(5)})["rmse"]
+    most = np.sqrt(2 / 3 * (1 - 0.005 ** (1 / 5)))
+    found = interval(piece)
+    assert (found.value, found.low, found.high) == pytest.approx((0.0, -most, most), rel=0.01)
+    assert piece.interval("ratio", 0.01, 0.01) is None
+
+
+def test_a_root_of_0_has_a_ratio_to_another() -> None:
+    """It lies between 0 and the candidate's upper bound over the baseline's lower one."""
+    labels = np.arange(60) % 3
+    other = np.eye(3)[labels] * 0.7 + 0.1
+    pieces = by_metric({"base": answers(labels, other), "a": perfect(60)})
+    found = interval(pieces["rmse"], "ratio")
+    of_candidate = by_metric({"base": perfect(60), "a": perfect(60)})["mse"].interval("value", 0.005, 0.005)
+    of_baseline = by_metric({"base": perfect(60), "a": answers(labels, other)})["mse"].interval("value", 0.005, 0.005)
+    assert of_candidate is not None
+    assert of_baseline is not None
+    assert (found.value, found.low) == (0.0, 0.0)
+    assert found.high == pytest.approx(np.sqrt(of_candidate.high / of_baseline.low))
+
+
 # --- the worst class ---
 
 
@@ -277,6 +339,45 @@ def test_slices_are_judged_on_their_own_examples() -> None:
     accuracy = next(each for each in found if each.conditions["slice"] == "language=fr")
     assert isinstance(accuracy, PairedAccuracy)
     assert interval(accuracy).value < -0.2
+
+
+def test_a_slice_in_which_a_metric_is_not_defined_keeps_its_rule_from_passing() -> None:
+    """The mails are all of one class and have no area under a curve: their verdict says so, beside that of the rest."""
+    labels, logits = drawn(300)
+    kept = {"source": tuple("mail" if label == 0 and row % 2 else "web" for row, label in enumerate(labels.tolist()))}
+    same = answers(labels, logits, kept)
+    pieces = list(slice_evidence({"base": same, "a": same}, "base", {"roc_auc"}, CLASSES))
+    rule = Rule("roc_auc", "difference", -0.5, maximum=False, slice="source")
+    judgement = judge([rule], pieces, OK, baseline="base")
+    assert {gate.conditions["slice"]: gate.verdict for gate in judgement.gates} == {
+        "source=mail": "not_evaluated",
+        "source=web": "pass",
+    }
+    assert judgement.gates[0].sentence == (
+        "a: roc_auc was not evaluated (slice source=mail): all labels are of one class, so that it is not defined"
+    )
+    assert judgement.exit_code == 3
+
+
+def test_scores_that_are_not_finite_leave_no_probabilities_within_a_slice() -> None:
+    """The reason names the scores where the labels are not what is lacking."""
+    classes = sliced_pair()
+    classes["a"].scores[0, 0] = np.nan
+    pieces = list(slice_evidence(classes, "base", {"log_loss"}, CLASSES))
+    assert lack_sentence(pieces[0], 0.0) == (
+        "a: log_loss was not evaluated (slice language=de): a score is not finite, so that it is not defined"
+    )
+    assert pieces[1].interval("difference", 0.01, 0.01) is not None
+
+
+def test_a_slice_is_read_as_the_whole_is() -> None:
+    """Single scores of which one is negative are logits, in a slice too whose scores all lie within [0, 1]."""
+    scores = np.array([[0.9], [0.2], [-3.0], [4.0]], np.float32)
+    labels = np.array([1, 0, 0, 1])
+    kept = {"language": ("fr", "fr", "de", "de")}
+    whole = ClassPredictions(labels, (scores[:, 0] > 0).astype(np.int64), scores, ("",) * 4, kept)
+    of_label = np.array([1 / (1 + np.exp(-0.9)), 1 / (1 + np.exp(0.2))])
+    assert whole.sliced["language=fr"].quality["log_loss"].value == pytest.approx(-np.log(of_label).mean(), rel=1e-6)
 
 
 def test_slices_are_the_candidates_own() -> None:

@@ -11,7 +11,7 @@ from weighbridge.bench.journal import Journal, read_journal
 from weighbridge.bench.plan import Plan, ShapePlan
 from weighbridge.bench.reporter import ignore
 from weighbridge.bench.samples import CONTROL, key_of, read_replicates
-from weighbridge.bench.session import Contender, Setting, Weighed, groups_that_fit, weigh
+from weighbridge.bench.session import Contender, Setting, Weighed, groups_that_fit, patience, weigh
 from weighbridge.bench.workloads.base import Prepared
 
 SHAPE = {"batch_size": 1, "threads": 1}
@@ -145,6 +145,25 @@ def test_variants_that_do_not_fit_are_weighed_in_turn_with_the_baseline() -> Non
     assert groups_that_fit(contenders, peaks, 1000) == (tuple(contenders),)
     base, twin, a, b = contenders
     assert groups_that_fit(contenders, peaks, 400) == ((base, twin, a), (base, twin, b))
+
+
+def test_each_group_has_rounds_of_its_own(
+    tmp_path: Path, run: Path, fake_workload: Prepared, fake_variant: FakeVariant
+) -> None:
+    """Two candidates in two groups share no round with each other, and each shares all of its rounds with the baseline."""
+    base, a, b = (Contender(name, fake_variant(tmp_path / name)) for name in ("base", "a", "b"))
+    setting = Setting(fake_workload.folder, run, ((base, a), (base, b)))
+    (replicate,) = weigh(setting, small_plan(), Journal(run), lambda _: True, ignore).replicates
+    taken = {name: set(replicate.rounds[name, KEY].tolist()) for name in ("base", "a", "b")}
+    assert len(taken["a"]) == len(taken["b"]) == 3
+    assert not taken["a"] & taken["b"]
+    assert taken["base"] == taken["a"] | taken["b"]
+
+
+def test_long_calls_are_waited_for_ten_times_as_long_as_planned() -> None:
+    """A round of 40 ms is a hang after two minutes, one of 30 s after five."""
+    assert patience(small_plan()) == 120
+    assert patience(Plan((ShapePlan(SHAPE, 1, 1, 5, 30.0),), 150.0, 4, 60)) == 300
 
 
 def test_equal_conditions_have_equal_keys() -> None:

@@ -112,21 +112,20 @@ def test_the_sustained_rate_is_the_highest_that_holds_the_limit() -> None:
     """p95 of base is within 20 ms up to 50/s, that of a up to 100/s: twice the rate."""
     taken = rates({50: (15.0, 5.0), 100: (45.0, 18.0), 200: (900.0, 70.0)})
     piece = evidence(taken, latency_limit={"latency_p95": 20.0})["sustained_rate", key_of(PLAIN)]
-    assert isinstance(piece, ReplicateRatios)
-    assert (piece.baseline[0], piece.candidate[0]) == (50.0, 100.0)
     assert ratio(piece) == 2.0
+    values = {
+        each.variant: each.value
+        for each in speed_measurements(taken, "classifier", {"latency_p95": 20.0})
+        if each.metric == "sustained_rate"
+    }
+    assert values == {"base": 50, "a": 100}
 
 
-def test_a_sustained_rate_of_nothing_has_a_value_and_no_ratio() -> None:
-    """Where no rate holds, the value is 0 and nothing is divided by it."""
-    piece = evidence(rates({50: (45.0, 18.0)}), latency_limit={"latency_p95": 20.0})["sustained_rate", key_of(PLAIN)]
-    assert piece.interval("ratio", 0.01, 0.01) is None
-    (gate,) = judge([Rule("sustained_rate", "ratio", 1.0, maximum=False)], [piece], OK, baseline="base").gates
-    assert gate.verdict == "not_evaluated"
-    assert "has no ratio: it was 0 in some replicate" in gate.sentence
-    value = piece.interval("difference", 0.01, 0.01)
-    assert value is not None
-    assert value.value == 50.0
+def test_a_rate_that_one_server_cannot_serve_is_not_sustained() -> None:
+    """Calls of 9 ms serve 111 requests/s: at 120/s the few requests of a visit hold the limit, and the queue grows all the same."""
+    found = speed_measurements(rates({100: (15.0, 5.0), 120: (19.0, 6.0)}), "classifier", {"latency_p95": 20.0})
+    values = {each.variant: each.value for each in found if each.metric == "sustained_rate"}
+    assert values == {"base": 100, "a": 120}
 
 
 def test_a_rate_over_capacity_is_noted() -> None:
@@ -149,6 +148,13 @@ def test_a_percentile_rule_asks_for_calls_where_it_holds(conditions: dict[str, i
     assert least_calls_for([rule], PLAIN) == calls
 
 
+@pytest.mark.parametrize(("shape", "calls"), [({**PLAIN, "rate": 5}, 662), (PLAIN, 0)])
+def test_a_rule_on_the_sustained_rate_asks_for_the_calls_of_its_percentile(shape: dict[str, int], calls: int) -> None:
+    """With a limit on p99 it needs 662 calls at every rate, and none of a caller alone."""
+    rule = Rule("sustained_rate", "value", 50.0, maximum=False)
+    assert least_calls_for([rule], shape, {"latency_p99": 20.0}) == calls
+
+
 def test_best_batch_and_sustained_rate_are_told_in_a_sentence() -> None:
     """A reader of the run sees each variant's best batch size and the highest rate that it holds."""
     taken = rates({50: (15.0, 5.0), 100: (45.0, 18.0)})
@@ -159,6 +165,34 @@ def test_best_batch_and_sustained_rate_are_told_in_a_sentence() -> None:
         "Best throughput of the batch sizes: base 2000 samples/s (batch_size 8), a 500 samples/s (batch_size 8).",
         "Highest of the rates with latency_p95 within 20 ms at batch_size 1: base 50/s, a 100/s.",
     ]
+
+
+def in_groups(number: int) -> Replicate:
+    """A replicate of two groups, the second at a third of the pace: base 2 ms, a and b 3 ms, each in a group of its own."""
+    recorder = Recorder(number)
+    for after, pace, candidate in ((0, 1.0, "a"), (10_000, 3.0, "b")):
+        for round_ in range(1, 11):
+            for variant, milliseconds in (("base", 2.0), (CONTROL, 2.0), (candidate, 3.0)):
+                calls = [[pace * milliseconds]] * 10
+                where = {"variant": variant, "shape": key_of(PLAIN), "round_": after + round_, "visit": 0}
+                recorder.add(calls, ["timed"] * 10, **where)  # type: ignore[arg-type]
+    return Replicate.of(recorder.columns)
+
+
+@pytest.mark.parametrize("metric", ["latency_p50", "latency_mean", "latency_p90"])
+def test_a_candidate_of_a_group_is_compared_with_the_visits_of_its_own_group(metric: str) -> None:
+    """Where the machine slows down from group to group, both candidates are still 1.5 times the baseline, and the twin 1."""
+    pieces = [
+        piece
+        for piece in speed_evidence([in_groups(number) for number in range(4)], "base", "classifier")
+        if piece.metric == metric
+    ]
+    assert {piece.variant for piece in pieces} == {"a", "b"}
+    for piece in pieces:
+        assert isinstance(piece, ReplicateRatios)
+        assert piece.ratios == pytest.approx([1.5] * 4)
+        assert piece.control == pytest.approx([1.0] * 4)
+        assert np.array(piece.candidate) / np.array(piece.baseline) == pytest.approx([1.5] * 4)
 
 
 def drifting(number: int, pace: list[float]) -> Replicate:

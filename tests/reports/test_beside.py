@@ -103,3 +103,57 @@ def test_runs_of_different_workloads_are_not_compared(results_of: Make, candidat
         dataclasses.replace(results_of(candidate("x")), config={"workload": {"name": name}}) for name in ("a", "b")
     )
     assert not list(beside.groups([dated("r1", first, 24, {}), dated("r2", second, 25, {})]))
+
+
+def without(results: Any, metric: str, other: str = "") -> Any:
+    """Results in which another metric, or none, was measured in the place of this one."""
+    found = {}
+    for part in ("measurements", "comparisons"):
+        rows = (
+            dataclasses.replace(each, metric=other) if each.metric == metric else each
+            for each in getattr(results, part)
+        )
+        found[part] = tuple(each for each in rows if each.metric)
+    return dataclasses.replace(results, **found)
+
+
+def test_quality_that_only_a_later_run_measured_has_its_table(
+    results_of: Make, candidate: Make, tmp_path: Path
+) -> None:
+    """A run without labels has empty cells beside one with them, and the page is written."""
+    later = results_of(candidate("x"))
+    runs = [dated("r1", without(later, "accuracy"), 24, {}), dated("r2", later, 25, {})]
+    (found,) = beside.groups(runs)
+    tables = {table.title: dict(table.rows) for table in found.tables}
+    assert list(tables) == ["p50 latency, batch 1", "accuracy", "size"]
+    assert [cell.text for cell in tables["accuracy"]["x"]] == ["", "90.0 %"]
+    for each in runs:
+        write_results(each.run.results, tmp_path / each.key)
+    page = render_many([tmp_path / "r1", tmp_path / "r2"], tmp_path / "all.html").read_text(encoding="utf-8")
+    assert "<caption>Accuracy</caption>" in page
+
+
+def test_no_run_with_a_quality_has_no_table_of_it(results_of: Make, candidate: Make) -> None:
+    """Where nothing was answered speed and size stand alone."""
+    bare = without(results_of(candidate("x")), "accuracy")
+    (found,) = beside.groups([dated("r1", bare, 24, {}), dated("r2", bare, 25, {})])
+    assert [table.title for table in found.tables] == ["p50 latency, batch 1", "size"]
+
+
+def test_a_table_holds_the_one_metric_that_it_names(results_of: Make, candidate: Make) -> None:
+    """Runs whose main quality differs show that of the first, and nothing under it of a run that did not measure it."""
+    first = results_of(candidate("x"))
+    (found,) = beside.groups([dated("r1", first, 24, {}), dated("r2", without(first, "accuracy", "agreement"), 25, {})])
+    tables = {table.title: dict(table.rows) for table in found.tables}
+    assert list(tables) == ["p50 latency, batch 1", "accuracy", "size"]
+    assert [cell.text for cell in tables["accuracy"]["x"]] == ["90.0 %", ""]
+
+
+def test_a_speed_that_only_a_later_run_measured_is_called_by_its_name(results_of: Make, candidate: Make) -> None:
+    """A run in which nothing was timed does not lend its name of a speed to the times of another."""
+    later = without(results_of(candidate("x")), "latency_p50", "tpot")
+    idle = without(later, "tpot")
+    (found,) = beside.groups([dated("r1", idle, 24, {}), dated("r2", later, 25, {})])
+    tables = {table.title: dict(table.rows) for table in found.tables}
+    assert list(tables) == ["TPOT, batch 1", "accuracy", "size"]
+    assert [cell.text for cell in tables["TPOT, batch 1"]["x"]] == ["", "2.0x faster [1.7, 2.5]"]

@@ -1,11 +1,16 @@
 """Confusions: a matrix of few classes, a list of many, each beside the baseline's."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from weighbridge.bench.confusions import confusions as confusions_of
+from weighbridge.bench.predictions import ClassPredictions
+from weighbridge.bench.quality_measurements import class_recalls
 from weighbridge.bench.results import ClassRecall, Confusion, Results, read_results, write_results
 from weighbridge.reports import confusions, render
 
@@ -62,14 +67,43 @@ def test_many_classes_are_a_list_of_what_grew(confused: Results, tmp_path: Path)
 def test_sentences_of_better_equal_and_perfect_candidates(confused: Results) -> None:
     """Fewer, as many and no wrong answers are said so."""
 
-    def sentence(*counted: Confusion) -> str:
-        (view,) = confusions.views(dataclasses.replace(confused, confusions=counted))
+    def sentence(baseline: int, candidate: int) -> str:
+        wrong = {"base": baseline, "int8": candidate}
+        counted = tuple(Confusion(name, "card", "loan", n) for name, n in wrong.items() if n)
+        recalls = (recall("card", 10, 10 - baseline, 10 - candidate),)
+        (view,) = confusions.views(dataclasses.replace(confused, class_recalls=recalls, confusions=counted))
         return view.sentence
 
-    worse, same = Confusion("base", "card", "loan", 3), Confusion("int8", "card", "loan", 3)
-    assert sentence() == "no wrong answer"
-    assert sentence(worse, same) == "3 wrong answers, as many as the baseline"
-    assert sentence(worse, dataclasses.replace(same, n=1)) == "1 wrong answer, 2 fewer than the baseline"
+    assert sentence(0, 0) == "no wrong answer"
+    assert sentence(3, 3) == "3 wrong answers, as many as the baseline"
+    assert sentence(3, 1) == "1 wrong answer, 2 fewer than the baseline"
+    assert sentence(3, 0) == "0 wrong answers, 3 fewer than the baseline"
+
+
+def test_wrong_answers_beyond_the_kept_pairs_are_counted(results_of: Make, candidate: Make) -> None:
+    """Of 30 classes with an example for each of their 870 pairs, all wrong, only 200 pairs are kept; the sentence counts 870.
+
+    The baseline has those right whose other class comes later, 435 of them, so that the candidate has 435 more.
+    """
+    labels, others = np.array(list(itertools.permutations(range(30), 2))).T
+    scores, texts = np.zeros((870, 30), np.float32), ("",) * 870
+    answers = {
+        "base": ClassPredictions(labels, np.where(others > labels, labels, others), scores, texts),
+        "int8": ClassPredictions(labels, others, scores, texts),
+    }
+    kept = tuple(confusions_of(answers))
+    assert sum(each.n for each in kept if each.variant == "int8") == 200
+    results = dataclasses.replace(
+        results_of(candidate("int8")), class_recalls=tuple(class_recalls(answers, "base")), confusions=kept
+    )
+    (view,) = confusions.views(results)
+    assert view.sentence == "870 wrong answers, 435 more than the baseline"
+
+
+def test_a_candidate_none_of_whose_pairs_is_kept_is_counted(confused: Results) -> None:
+    """Where other candidates' pairs took the room, wrong answers are told without the pair that grew most."""
+    (view,) = confusions.views(dataclasses.replace(confused, confusions=()))
+    assert view.sentence == "5 wrong answers, 2 more than the baseline"
 
 
 def test_a_run_of_many_classes_without_an_error_has_no_matrix(confused: Results) -> None:

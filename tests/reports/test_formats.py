@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import junitparser
 import pytest
 from weighbridge.bench.metrics import SHAPE_KEYS
-from weighbridge.bench.results import read_results, write_results
+from weighbridge.bench.results import Gate, read_results, write_results
 from weighbridge.bench.samples import CONTROL
 from weighbridge.bench.schema import validate
 from weighbridge.optimize.errors import ConfigError, InputError
@@ -90,6 +90,18 @@ def test_junit_is_read_as_it_was_meant(results_of: Make, candidate: Make, tmp_pa
         "latency_p50 ratio at most 1.03x [batch_size=1 threads=1]",
         "accuracy difference at least -1 points",
     }
+
+
+def test_junit_cases_of_near_limits_have_names_of_their_own(results_of: Make, candidate: Make, tmp_path: Path) -> None:
+    """Two limits of one metric that differ in the fourth digit are two cases to whoever follows them by name."""
+    results = results_of(candidate("x", verdicts=()))
+    gates = tuple(Gate("accuracy", "value", {"min": limit}, "x", {}, "pass", "said") for limit in (0.9995, 0.9996))
+    write_results(replace(results, gates=gates), tmp_path)
+    suite = ET.fromstring(rendered(tmp_path, tmp_path / "elsewhere", "junit"))  # noqa: S314 - our own file
+    assert [case.attrib["name"] for case in suite.iter("testcase")] == [
+        "accuracy value at least 99.95 %",
+        "accuracy value at least 99.96 %",
+    ]
 
 
 def test_junit_holds_any_text(results_of: Make, candidate: Make, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from weighbridge.optimize.errors import ConfigError, InputError
 from weighbridge.reports import render_benchmarks
-from weighbridge.reports.benchmarks_page import curves
+from weighbridge.reports.benchmarks_page import FileView, _medians, _view, curves
+from weighbridge.reports.looks import look
 from weighbridge.reports.saved_benchmarks import in_words, read_benchmarks
 
 HOSTILE = "<script>alert('x')</script>"
@@ -122,6 +124,52 @@ def test_rows_of_our_own_harness_are_told_apart(save: Save) -> None:
         "harness in this file were interleaved"
         in read_benchmarks(save("a.json", benchmark("x", 1.0), weighbridge={})).warning
     )
+
+
+def named(fullname: str, median: float, **stats: Any) -> dict[str, Any]:
+    """A benchmark of a module: `a.py::sort`."""
+    return {**benchmark(fullname.partition("::")[2], median, **stats), "fullname": fullname}
+
+
+def test_equal_names_of_two_modules_are_told_apart(save: Save) -> None:
+    """Benchmarks of one name stand under their full ones, in the rows of every format; a name of its own stays short."""
+    path = save("a.json", named("a.py::sort", 2e-3), named("b.py::sort", 3e-3), named("b.py::sum", 1e-3))
+    names = ["a.py::sort", "b.py::sort", "sum"]
+    assert [each.name for each in read_benchmarks(path).benchmarks] == names
+    rows = json.loads(render_benchmarks([path], path.with_name("rows.json"), "json").read_text(encoding="utf-8"))
+    assert [(row["name"], row["median_ms"]) for row in rows] == list(zip(names, (2.0, 3.0, 1.0), strict=True))
+
+
+def test_every_curve_has_the_look_of_its_row(save: Save) -> None:
+    """Rows have the looks of the curves in the order drawn, by their place: without full names two may be called alike."""
+    data = {"data": [1e-3, 2e-3, 3e-3]}
+    file = save("a.json", named("a.py::sort", 2e-3, **data), benchmark("sum", 1e-3), named("b.py::sort", 3e-3, **data))
+    nameless = read_benchmarks(file)
+    nameless = replace(nameless, benchmarks=tuple(replace(each, name="sort") for each in nameless.benchmarks))
+    (group,) = _view("r1", nameless, []).groups
+    assert [(row.name, row.look) for row in group.rows] == [("sort", look(0)), ("sort", None), ("sort", look(1))]
+
+
+def test_benchmarks_of_two_files_are_compared_by_their_full_names(save: Save) -> None:
+    """The same benchmark is one row, whatever else has its name; one of another module with that name is another row."""
+    first, second, third = (
+        _view(key, read_benchmarks(save(f"{key}.json", *benchmarks)), [])
+        for key, benchmarks in {
+            "r1": [named("a.py::sort", 2e-3), named("a.py::sum", 1e-3)],
+            "r2": [named("b.py::sort", 3e-3), named("a.py::sum", 1e-3)],
+            "r3": [named("a.py::sort", 4e-3), named("b.py::sort", 5e-3)],
+        }.items()
+    )
+
+    def texts(*views: FileView) -> dict[str, list[str]]:
+        return {name: [cell.text for cell in cells] for name, cells in _medians(views, "")}
+
+    assert texts(first, second) == {
+        "a.py::sort": ["2.00 ms", ""], "sum": ["1.00 ms", "1.00 ms"], "b.py::sort": ["", "3.00 ms"],
+    }  # fmt: skip
+    assert texts(first, third) == {
+        "a.py::sort": ["2.00 ms", "4.00 ms"], "sum": ["1.00 ms", ""], "b.py::sort": ["", "5.00 ms"],
+    }  # fmt: skip
 
 
 def test_several_files_stand_by_date_within_a_machine(save: Save) -> None:

@@ -1,5 +1,7 @@
 """The verdict in words."""
 
+import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,27 @@ def test_one_refused_candidate_is_named(results_of: Make, candidate: Make) -> No
     assert (
         headline(results_of(candidate("only", verdicts=("pass", "fail")))).text == "Do not ship only: it breaks a rule."
     )
+
+
+def test_rules_name_what_was_judged_against(results_of: Make, candidate: Make) -> None:
+    """Judged against a saved run the rules and the broken one speak of that run; what was gained stays against the baseline."""
+    results = dataclasses.replace(results_of(candidate("only", verdicts=("fail", "pass"))), reference="then")
+    assert [rule.text for rule in verdicts.rules(Findings(results))] == [
+        "p50 latency at most 1.03x that of then",
+        "accuracy at least -1 points against then",
+    ]
+    assert headline(results).support[0].endswith("breaks: p50 latency at most 1.03x that of then.")
+
+
+def test_results_without_a_reference_were_judged_against_the_baseline(
+    results_of: Make, candidate: Make, tmp_path: Path
+) -> None:
+    """A results.json of before runs were told apart reads as judged against its own baseline."""
+    data = results_of(candidate("x")).to_dict()
+    del data["reference"]
+    (tmp_path / "results.json").write_text(json.dumps(data), encoding="utf-8")
+    found = read_results(tmp_path)
+    assert (found.reference, Findings(found).reference) == ("", "base")
 
 
 def test_undecided_says_what_it_takes(results_of: Make, candidate: Make) -> None:

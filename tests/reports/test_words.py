@@ -1,6 +1,7 @@
 """Numbers in a reader's words."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -119,12 +120,31 @@ def test_a_shape_names_what_differs_among_shapes() -> None:
             Gate("accuracy", "difference", {"min": -0.01}, "x", {}, "pass", ""),
             "accuracy at least -1 points against base",
         ),
-        (Gate("ttft", "value", {"max": 30}, "x", {}, "pass", ""), "TTFT at most 30.0 ms"),
+        (Gate("ttft", "value", {"max": 30}, "x", {}, "pass", ""), "TTFT at most 30 ms"),
     ],
 )
 def test_rules_in_words(gate: Gate, text: str) -> None:
     """A rule names its metric, its limit and what it is compared with."""
     assert words.rule(gate, "base") == text
+
+
+@pytest.mark.parametrize(
+    ("metric", "compare", "limit", "text"),
+    [
+        ("latency_p50", "ratio", {"max": 1.0000002}, "at most 1.0000002x"),
+        ("accuracy", "difference", {"min": -0.00125}, "at least -0.125 points"),
+        ("accuracy", "value", {"min": 0.9995}, "at least 99.95 %"),
+        ("latency_p50", "value", {"max": 2.345}, "at most 2.345 ms"),
+        ("latency_p50", "difference", {"max": 0.5}, "at most 0.5 ms"),
+        ("artifact_bytes", "value", {"max": 22_900_431}, "at most 22.900431 MB"),
+        ("peak_memory", "value", {"max": 2.125e9}, "at most 2.125 GB"),
+        ("parameters", "value", {"max": 22_713_216}, "at most 22.713216 M"),
+        ("perplexity", "value", {"max": 21.4449}, "at most 21.4449"),
+    ],
+)
+def test_limits_are_not_rounded(metric: str, compare: Any, limit: dict[str, float], text: str) -> None:
+    """A limit has every digit that was given, in the unit in which values of its metric are read."""
+    assert words.limit(Gate(metric, compare, limit, "x", {}, "pass", "")) == text
 
 
 @pytest.mark.parametrize(
