@@ -96,7 +96,9 @@ def ir_mismatch(precision: str, census: IrCensus) -> str:
         return _int8_mismatch(census)
     if census.ran_in("i8", "u8"):
         return f"asked for {precision}, but {census.ran_in('i8', 'u8')} layers ran in 8 bits ({_listed(census.ran)})"
-    sizes = {name: census.weight_bytes.get(name, 0) for name in _SHORT.values()}
+    sizes = {name: census.weight_bytes.get(name, 0) for name in _SHORT.values()} | {
+        "8 bits or fewer": census.small_bytes
+    }
     wanted = _SHORT[precision]
     if sizes[wanted] < max(sizes.values()):
         return f"asked for {precision}, but the weights take {_listed(sizes)} bytes"

@@ -21,7 +21,15 @@ from weighbridge.bench.quality_evidence import PairedQuality
 Floats = NDArray[np.float64]
 Classes = NDArray[np.int64]
 
-SHOWN = ("f1_macro", "balanced_accuracy", "log_loss", "roc_auc", "brier", "expected_calibration_error")
+SHOWN = (
+    "f1_macro",
+    "balanced_accuracy",
+    "precision_macro",
+    "log_loss",
+    "roc_auc",
+    "brier",
+    "expected_calibration_error",
+)
 SIZES = (100, 300, 1000, 3000)
 BOOTSTRAP_SIZES = (100, 300, 1000)
 ERRORS = (0.01, 0.001)
@@ -148,6 +156,7 @@ def resampled(labels: Classes, table: Floats, weights: Floats) -> dict[str, Floa
     return {
         "f1_macro": (2 * hits / np.where(occurs, support + predictions, 1)).sum(axis=1, where=occurs) / count,
         "balanced_accuracy": (hits / np.where(occurs, support, 1)).sum(axis=1) / count,
+        "precision_macro": (hits / np.maximum(predictions, 1)).sum(axis=1, where=occurs) / count,
         "log_loss": weights @ loss / n,
         "brier": weights @ np.square(table - is_label).sum(axis=1) / n,
         "expected_calibration_error": np.abs(gaps).sum(axis=1) / n,
