@@ -232,11 +232,13 @@ def _from_dense_export(
 ) -> tuple[_State, tuple[StepConfig, ...]]:
     """Where steps on ONNX graphs follow, go on from ONNX Runtime's FP32 variant, an ONNX file exported once for all backends.
 
-    A module in half precision has no such variant: it is exported on its way.
+    A module in half precision has no such variant, and another backend does not run what is done to every graph for ONNX
+    Runtime alone: these are exported on their way.
     """
     on_module = tuple(step for step in steps if technique(step.use).form == "module")
-    halved = any(step.use == _HALVING for step in on_module)
-    if not isinstance(state.model, TorchModel) or len(on_module) == len(steps) or halved:
+    if not isinstance(state.model, TorchModel) or len(on_module) == len(steps):
+        return state, steps
+    if any(step.use == _HALVING for step in on_module) or not _runs_dense_export(job.backend.name, state.model):
         return state, steps
     asked = time.perf_counter()
     dense = _built(replace(job, recipe=Recipe(_ONNX_FILES, "fp32", on_module)))
@@ -250,6 +252,12 @@ def _from_dense_export(
         elsewhere=manifest.build_seconds - taken,
     )
     return state, steps[len(on_module) :]
+
+
+def _runs_dense_export(backend_name: str, model: Model) -> bool:
+    """Whether a graph exported for a backend is the one that ONNX Runtime's FP32 variant holds."""
+    theirs, ours = (tried_after_export(name, model.signature.kind) for name in (_ONNX_FILES, backend_name))
+    return theirs == ours
 
 
 def _in_form(form: Form, state: _State, job: _Job, folder: Path) -> _State:

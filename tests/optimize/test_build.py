@@ -13,7 +13,7 @@ import pytest
 from weighbridge.optimize import recovery, techniques
 from weighbridge.optimize.backends import backend
 from weighbridge.optimize.backends.base import Availability
-from weighbridge.optimize.build import cache_key, optimize
+from weighbridge.optimize.build import _runs_dense_export, cache_key, optimize
 from weighbridge.optimize.cache import ArtifactCache
 from weighbridge.optimize.errors import BuildError, ConfigError, InputError, UnavailableError
 from weighbridge.optimize.files import sha256_of_file
@@ -324,6 +324,22 @@ def test_a_half_precision_module_is_exported_on_its_way(own: ArtifactCache) -> N
     assert used == ["half-precision", "export", "graph-optimization"]
     assert variant.manifest.audit.weight_bytes["float16"] >= 2 * (100 * 16 + 16 * 3 + 3)
     assert len(own.variants()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "shared"),
+    [
+        ("gpt2", "onnxruntime", True),
+        ("gpt2", "openvino", False),
+        ("bert", "openvino", True),
+        ("bert", "tensorrt", True),
+    ],
+)
+def test_a_generators_graph_for_onnx_runtime_is_no_other_backends(
+    torch_model: Callable[[str], TorchModel], name: str, backend: str, shared: bool
+) -> None:
+    """The cache that grows in place is ONNX Runtime's own operator; the graph of a classifier is every backend's."""
+    assert _runs_dense_export(backend, torch_model(name)) == shared
 
 
 @pytest.mark.parametrize(("bits", "precision"), [(4, "int8"), (8, "int4")])

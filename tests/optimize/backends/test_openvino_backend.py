@@ -122,6 +122,15 @@ def test_generators_in_int8_are_not_available_yet() -> None:
 
 
 @needs_openvino
+def test_a_generator_is_built_in_fp16(sources: dict[str, Source], probes: dict[str, Any], tmp_path: Path) -> None:
+    """Its graph is exported for OpenVINO and not taken from ONNX Runtime's FP32 variant, whose operators OpenVINO does not know."""
+    source, examples = sources["gpt2"], Examples(probes["gpt2"])
+    variant = optimize(source, Recipe("openvino", "fp16"), examples=examples, cache=ArtifactCache(tmp_path))
+    assert [step.step["use"] for step in variant.manifest.steps] == ["export", "onnx-half-precision"]
+    assert variant.manifest.audit.ok
+
+
+@needs_openvino
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_a_decoder_steps_as_the_module(torch_model: Get, onnx_model: Get, tmp_path: Path, name: str) -> None:
     """Prefill with left padding and steps of one and two tokens give the logits of the torch decoder, for two prompts in turn."""
