@@ -43,6 +43,7 @@ class Weighing:
         isolation: `processes` where each function had its own, `in-process` where both shared this one.
         notices: sentences that a reader should see beside the verdict.
         samples: the raw timed calls of each replicate.
+        suspicious: whether a gain is too good to be believed without a look; a notice says so.
     """
 
     verdict: Verdict | Literal["not_judged"]
@@ -52,6 +53,7 @@ class Weighing:
     isolation: Isolation
     notices: tuple[str, ...]
     samples: tuple[Replicate, ...]
+    suspicious: bool = False
 
     def milliseconds(self, name: str) -> tuple[NDArray[np.float64], ...]:
         """The timed calls of a function, or of `<control>`, in milliseconds: an array of shape (calls,) a replicate."""
@@ -161,7 +163,9 @@ class _Question:
             notices = (*notices, doubt)
         # The judge speaks of a run's config; here the same is an argument.
         sentence = gate.sentence.replace("measure.max_seconds", "max_seconds").replace(" max = ", " max_ratio = ")
-        return Weighing(gate.verdict, sentence, found, control, isolation, tuple(notices), replicates)
+        return Weighing(
+            gate.verdict, sentence, found, control, isolation, tuple(notices), replicates, suspicious=gate.suspicious
+        )
 
     def _unjudged(self, found: Comparison) -> str:
         value, low, high = (quantity(self.rule, each) for each in (found.value, found.low, found.high))

@@ -37,6 +37,8 @@ from .workloads.prompts import Prompts
 SCORING_BATCH = 16
 _FACTS = "facts.json"
 _TIMEOUT_S = 3600.0
+_KILLED = "its process was killed by signal 9 SIGKILL"
+"""How the failure of a check begins whose process the system killed, for lack of memory as a rule."""
 _LEAST_TO_DIFFER = 16
 """Fewer examples may all be answered alike by a sound model, one with saturated scores."""
 
@@ -82,31 +84,39 @@ def check_all(
 ) -> list[Checked]:
     """Check every variant, as many side by side as have cores to themselves, one by one on a GPU; no verdict rests on it.
 
-    `kept` is a folder in which each finished check is left, and from which it is taken the next time.
+    How much memory a variant takes is not known before its check. So one whose process was killed where others may have run beside
+    it is checked once more, alone. `kept` is a folder in which each finished check is left, and from which it is taken the next time.
     """
     on_gpu = provider is not None or any(backend(made.config.backend).form == "plan" for made in built)
-    beside = 1 if on_gpu else max(1, processor().cores // threads)
-
+    beside = 1 if on_gpu else max(1, min(len(built), processor().cores // threads))
     crew = Crew()
 
     def check_one(made: Built) -> Checked:
         return check(made, prepared, shapes, threads=threads, provider=provider, kept=kept, crew=crew)
 
-    found = []
+    def again(each: Checked) -> bool:
+        return beside > 1 and each.failure.startswith(_KILLED)
+
+    found: list[Checked] = []
     with ThreadPoolExecutor(beside) as pool:
         try:
             for each in pool.map(check_one, built):
                 found.append(each)
-                progress(len(found) / len(built), f"{each.name} failed" if each.failure else each.name)
+                words = " was killed and will be checked alone" if again(each) else " failed" if each.failure else ""
+                progress(len(found) / len(built), f"{each.name}{words}")
         except BaseException:
             crew.end()
             raise
+    found = [check_one(made) if again(each) else each for made, each in zip(built, found, strict=True)]
     baseline = next((made.name for made in built if made.config.baseline), "")
     return list(_with_divergences(found, prepared, baseline))
 
 
 def _with_divergences(all_: Sequence[Checked], prepared: Prepared, baseline: str) -> Iterator[Checked]:
-    """How far each generator's next tokens are from the baseline's; the distributions themselves are dropped."""
+    """How far each generator's next tokens are from the baseline's; the distributions themselves are dropped.
+
+    A variant whose next tokens are over another vocabulary than the baseline's has failed.
+    """
     theirs = next((each.next_tokens for each in all_ if each.name == baseline), None)
     for each in all_:
         scores = each.answers
@@ -114,8 +124,12 @@ def _with_divergences(all_: Sequence[Checked], prepared: Prepared, baseline: str
             yield each
             continue
         if theirs is not None and each.name != baseline:
+            try:
+                found = divergences(theirs, each.next_tokens)
+            except BuildError as error:
+                yield Checked(each.name, {}, failure=str(error))
+                continue
             places = places_of(prepared.arrays("scoring", 0)["scored"], theirs.shape[1])[:, 0]
-            found = divergences(theirs, each.next_tokens)
             of_window = tuple(found[places == window] for window in range(len(scores.nll)))
             scores = replace(scores, divergences=of_window)
         yield replace(each, answers=scores, next_tokens=None)
@@ -189,7 +203,7 @@ def _found(built: Built, prepared: Prepared, place: Path) -> Checked:
     """What a check left in `place`.
 
     Raises:
-        BuildError: the answers tell nothing of the examples.
+        BuildError: the answers tell nothing of the examples, or have no score for the class of a label.
     """
     facts = checked(_Facts, parse_json((place / _FACTS).read_text(encoding="utf-8")))
     found = Checked(built.name, facts.call_ms, facts.peak_bytes, near_ties=facts.near_ties, device=facts.device)
@@ -242,7 +256,18 @@ def _sound(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _class_predictions(prepared: Prepared, scores: NDArray[np.float32]) -> ClassPredictions:
+    """The answers beside the labels; a single score a row is a binary model's.
+
+    Raises:
+        BuildError: a label's class has no score.
+    """
     labels = prepared.labels()
+    classes = max(2, scores.shape[1])
+    if labels is not None and labels.max() >= classes:
+        raise BuildError(
+            f"its outputs have scores for {classes} classes, but the labels of the data need {labels.max() + 1}: give a model with a "
+            "score for every label, or data with labels of its classes alone"
+        )
     return ClassPredictions(
         labels=np.full(len(scores), -1, np.int64) if labels is None else labels,
         predicted=predicted_classes(scores),

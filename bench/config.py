@@ -184,7 +184,7 @@ class MeasureConfig(_Section):
     )
     latency_limit: dict[str, float] = Field(
         {},
-        description="a percentile and its limit in ms, such as { latency_p95 = 20 }: `sustained_rate` is the highest of `rates` that holds it",
+        description="a percentile and its limit in ms, such as { latency_p95 = 20 }: `sustained_rate` is the highest of `rates` up to which it holds",
     )
     end_to_end: bool = Field(
         False,

@@ -15,6 +15,11 @@ CPUS = Path("sys/devices/system/cpu")
 """Where the kernel tells of each processor, below the root."""
 _ROOT = Path("/")
 _FREQUENCY = "frequency_mhz"
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""A control group's limit, use, and the row of its memory.stat with reclaimable pages: in version 2, and in 1."""
 
 
 def affinity() -> tuple[int, ...]:
@@ -42,6 +47,21 @@ def quota(root: Path = _ROOT) -> float | None:
             if int(limit) > 0:
                 allowed.append(int(limit) / int(period))
     return min(allowed, default=None)
+
+
+def spare_memory(root: Path = _ROOT) -> int | None:
+    """Bytes that the control groups above this process leave it, the least of them, at least 0; None: no bound.
+
+    Pages of files that were not read lately count as used there, but are given back when memory is asked for.
+    """
+    spare = []
+    for group in _control_groups(root, "memory"):
+        for limit, used, cached in _MEMORY_FILES:
+            bound = _numbers(group / name for name in (limit, used))
+            if len(bound) == len((limit, used)):  # else "max", or no such file
+                cache = _table(group / "memory.stat").get(cached, 0.0)
+                spare.append(max(0, int(bound[0] - bound[1] + cache)))
+    return min(spare, default=None)
 
 
 def counters(children: Iterable[int], root: Path = _ROOT) -> dict[str, float]:
@@ -165,14 +185,14 @@ def _of_frequency(root: Path) -> dict[str, float]:
     return {_FREQUENCY: max(kilohertz) / 1e3} if kilohertz else {}
 
 
-def _control_groups(root: Path) -> list[Path]:
-    """The folders of this process's processor control group and of every one above it, as far as they can be seen."""
+def _control_groups(root: Path, controller: str = "cpu") -> list[Path]:
+    """The folders of this process's control group (in version 1: the controller's) and of every one above it, where seen."""
     folders = []
     for line in read_text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        base = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        base = root / "sys/fs/cgroup" / (controller if controllers else "")
         own = Path(path.lstrip("/"))
         folders += [base / each for each in (own, *own.parents)]
     return folders

@@ -47,7 +47,9 @@ def _cure(rule: Rule, piece: Evidence, interval: Interval, plan: JudgingPlan, al
     if isinstance(piece, ReplicateRatios | TwoRuns):
         return _more_replicates(rule, piece, interval, plan, alphas)
     if isinstance(piece, SustainedRate):
-        return f"The rates from {interval.low:g} to {interval.high:g}/s are open: raise measure.max_seconds, or set the rates further apart"
+        return (
+            f"{_open_rates(rule, piece, interval, alphas)}: raise measure.max_seconds, or set the rates further apart"
+        )
     gap = abs(interval.value - rule.limit)
     if gap == 0:
         return "The estimate lies on the limit: no number of examples decides it"
@@ -56,6 +58,17 @@ def _cure(rule: Rule, piece: Evidence, interval: Interval, plan: JudgingPlan, al
     if isinstance(piece, PairedAccuracy):
         return _more_pairs(rule, piece, interval, alphas)
     return _needs(math.ceil(interval.n * (_toward(interval, rule.limit) / gap) ** 2), interval.n, str(piece.unit))
+
+
+def _open_rates(rule: Rule, piece: SustainedRate, interval: Interval, alphas: tuple[float, float]) -> str:
+    """The rates that are neither proven nor refuted, of the candidate and, where it is compared with, of the baseline."""
+    sides = (interval,) if rule.compare == "value" else piece.sides(*alphas)
+    told = [
+        f"the {who}'s rates from {side.low:g} to {side.high:g}/s"
+        for who, side in zip(("candidate", "baseline"), sides, strict=False)
+        if side.low < side.high
+    ]
+    return f"Open are {' and '.join(told)}"
 
 
 def _limits(rule: Rule, interval: Interval) -> str:

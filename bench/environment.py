@@ -18,7 +18,7 @@ import psutil
 
 from ..optimize import artifact
 from ..optimize.nvml import Gpu, gpus
-from .counters import CPUS, affinity, quota, read_text
+from .counters import CPUS, affinity, quota, read_text, spare_memory
 
 TOOLS = (*artifact.TOOLS, "tensorrt", "scipy", "scikit-learn")
 _INSTRUCTION_SETS = (
@@ -122,11 +122,10 @@ def commit(folder: Path) -> str:
         return ""
 
 
-def available_bytes() -> int:
-    """Memory that new processes can take: the system's, or what the control group leaves."""
-    free = psutil.virtual_memory().available
-    limit, used = (read_text(Path(f"/sys/fs/cgroup/memory.{name}")).strip() for name in ("max", "current"))
-    return min(free, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else free
+def available_bytes(root: Path = _ROOT) -> int:
+    """Memory that new processes can take: what the system has, or less where a control group leaves less."""
+    free, spare = psutil.virtual_memory().available, spare_memory(root)
+    return free if spare is None else min(free, spare)
 
 
 def advice(threads: int = 1, root: Path = _ROOT) -> list[str]:

@@ -25,12 +25,14 @@ from .journal import Journal, read_journal
 from .metrics import Conditions
 from .plan import Plan, ShapePlan
 from .samples import CONTROL, Recorder, Replicate, key_of
-from .session import OPEN_TIMEOUT_S, VISIT_TIMEOUT_S, Contender, Setting, patience, until_decided, weigh
+from .session import OPEN_TIMEOUT_S, Contender, Setting, patience, until_decided, weigh
 from .worker import Weigher
 
 CONDITIONS: Conditions = {"batch_size": 1}
 """The one shape of a function: a call is a sample."""
 KEY = key_of(CONDITIONS)
+_WARM_TIMEOUT_S = 3600.0
+"""Of at least two calls whose length nobody knows yet: as patient as the check of a variant."""
 
 Isolation = Literal["processes", "in-process"]
 Decided = Callable[[Sequence[Replicate]], bool]
@@ -90,10 +92,13 @@ class Processes:
 
     def _call_ms(self, name: str) -> float:
         with Child(name, threads=self.threads) as child:
-            child.call(*Contender(name, function=self.functions[name]).opening(self.threads), timeout=OPEN_TIMEOUT_S)
             try:
-                child.call("shape", {"key": KEY, "prepared": None, "conditions": CONDITIONS}, timeout=VISIT_TIMEOUT_S)
-                return call_length(child.call("warm", {"key": KEY}, timeout=VISIT_TIMEOUT_S)["calls"])
+                opening = Contender(name, function=self.functions[name]).opening(self.threads)
+                child.call(*opening, timeout=OPEN_TIMEOUT_S)
+                child.call("shape", {"key": KEY, "prepared": None, "conditions": CONDITIONS}, timeout=OPEN_TIMEOUT_S)
+                return call_length(child.call("warm", {"key": KEY}, timeout=_WARM_TIMEOUT_S)["calls"])
+            except InputError:
+                raise  # it cannot be imported there, which `way_of` has an answer to
             except WeighbridgeError as error:
                 raise WorkerError(f"{name} failed while it was weighed: {error}") from error
 

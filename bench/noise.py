@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from ..optimize.cache import in_use
 from ..optimize.errors import UnavailableError, WorkerError
 from ..optimize.files import work_folder
 from .building import Built
@@ -154,7 +155,7 @@ def _weigh_twins(
     """Check the model, take the replicates, and compute."""
     (conditions,) = shapes_of(config, prepared)
     threads = config.measure.threads
-    with only_one_weighs(reporter.tell):
+    with in_use(artifact), only_one_weighs(reporter.tell):
         with reporter.stage("checking") as progress:
             (checked,) = check_all([made], prepared, (conditions,), threads=threads, provider=None, progress=progress)
         if checked.failure:

@@ -9,7 +9,7 @@ import numpy as np
 from ..optimize.plain_data import checked
 from .looks import LOOKS
 from .metrics import END_TO_END, Conditions
-from .samples import Replicate, key_of
+from .samples import CONTROL, Replicate, key_of
 
 _FULL_ROUNDS = 15
 """A replicate's own differences soon outweigh what more rounds would average out; see the table of docs/weighing.md."""
@@ -113,12 +113,13 @@ def refined(plan: Plan, first: Replicate) -> Plan:
 
 
 def _scatter(replicate: Replicate, shape: str) -> float:
-    """How far the log ratios of two visits scatter from round to round; the largest of the variants against the first.
+    """How far the log ratios of two visits scatter from round to round; the largest of the variants against the control.
 
+    The control stands in every group; without one it is the first that they are set against.
     Over n rounds their median errs by scatter / sqrt(n): 1.2533 is the standard error of a median of normal values, 1.4826
     scales the median absolute deviation to their standard deviation.
     """
-    names = [variant for variant, key in replicate.timed if key == shape]
+    names = sorted((variant for variant, key in replicate.timed if key == shape), key=lambda name: name != CONTROL)
     medians = [
         {round_: float(np.median(calls.sum(axis=1))) for round_, calls in replicate.visits(name, shape).items()}
         for name in names
@@ -153,13 +154,15 @@ def make_plan(
     max_seconds: float,
     looks: int | None = None,
     least_calls: Mapping[str, int] | None = None,
+    visits: Sequence[int] | None = None,
 ) -> Plan:
     """Plan a run from the length of one call of each variant (the control's included), by shape key.
 
+    `visits` says how often a round visits each of them, where that is not once: the baseline, if it stands in several groups.
     `looks` caps the number of looks (1: four replicates). `least_calls` are timed calls of a replicate that a shape's rules
     need for their percentiles: they are planned where the budget buys them in four replicates, else the plan says so.
     """
-    full = [_full(conditions, call_ms[key_of(conditions)]) for conditions in shapes]
+    full = [_full(conditions, call_ms[key_of(conditions)], visits) for conditions in shapes]
     fraction = max_seconds / (_REPLICATES_AIMED_AT * _seconds(full)) if _seconds(full) > 0 else 1.0
     planned = [
         replace(shape, rounds=max(_LEAST_ROUNDS, min(shape.rounds, math.floor(shape.rounds * fraction))))
@@ -180,16 +183,18 @@ def make_plan(
     )
 
 
-def _full(conditions: Conditions, lengths: Sequence[float]) -> ShapePlan:
+def _full(conditions: Conditions, lengths: Sequence[float], visits: Sequence[int] | None = None) -> ShapePlan:
     """A shape with all the rounds that are of use; `lengths` are the milliseconds of a call of each variant."""
+    times = visits or [1] * len(lengths)
     if "rate" in conditions:
         calls = sum(_ARRIVALS)
         between = 1e3 / float(conditions["rate"])
-        seconds = sum(calls * max(between, length) for length in lengths) / 1e3
+        seconds = sum(time * calls * max(between, length) for time, length in zip(times, lengths, strict=True)) / 1e3
         return ShapePlan(conditions, *_ARRIVALS, _ARRIVAL_ROUNDS, seconds)
     settle, timed = visit_calls(sorted(lengths)[len(lengths) // 2])
     callers = int(conditions.get("concurrency", 1))
-    return ShapePlan(conditions, settle * callers, timed * callers, _FULL_ROUNDS, sum(lengths) * (settle + timed) / 1e3)
+    seconds = sum(time * length for time, length in zip(times, lengths, strict=True)) * (settle + timed) / 1e3
+    return ShapePlan(conditions, settle * callers, timed * callers, _FULL_ROUNDS, seconds)
 
 
 def _with_calls(shape: ShapePlan, calls: int) -> ShapePlan:

@@ -55,21 +55,17 @@ class ClassPredictions:
     @cached_property
     def sliced(self) -> dict[str, "ClassPredictions"]:
         """The answers within each value of each kept column, by `column=value`."""
+        as_they_are = are_probabilities(self.scores)
         return {
-            f"{column}={value}": self._within(np.array(values) == value)
+            f"{column}={value}": self._within(np.array(values) == value, as_they_are)
             for column, values in self.slices.items()
             for value in sorted(set(values))
         }
 
-    def _within(self, chosen: NDArray[np.bool_]) -> "ClassPredictions":
+    def _within(self, chosen: NDArray[np.bool_], as_they_are: bool) -> "ClassPredictions":
         texts = tuple(text for text, inside in zip(self.texts, chosen, strict=True) if inside)
-        return ClassPredictions(
-            self.labels[chosen],
-            self.predicted[chosen],
-            self.scores[chosen],
-            texts,
-            as_they_are=are_probabilities(self.scores),
-        )
+        labels, predicted, scores = self.labels[chosen], self.predicted[chosen], self.scores[chosen]
+        return ClassPredictions(labels, predicted, scores, texts, as_they_are=as_they_are)
 
 
 @dataclass(frozen=True)

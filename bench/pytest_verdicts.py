@@ -44,8 +44,13 @@ def settle_gates(node: pytest.Item, gates: Iterable[Gate]) -> None:
     gates = list(gates)
     for gate in gates:
         if gate.suspicious:
-            node.warn(WeighbridgeWarning(plain(f"suspicious: {gate.sentence}. Look whether it does the work")))
+            warn_of_gain(node, gate.sentence)
     settle(node, ((gate.verdict, gate.sentence) for gate in gates))
+
+
+def warn_of_gain(node: pytest.Item, sentence: str) -> None:
+    """Warn of a verdict whose gain is too good to be believed without a look."""
+    node.warn(WeighbridgeWarning(plain(f"suspicious: {sentence}. Look whether it does the work")))
 
 
 def refuse(*sentences: str | WeighbridgeError) -> NoReturn:

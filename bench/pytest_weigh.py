@@ -13,7 +13,7 @@ from .config import Config, find_config, parse_config
 from .functions import Function
 from .pytest_marks import MARKS, Mark
 from .pytest_runs import Asked, asked_of, config_files, runs_of
-from .pytest_verdicts import refuse, settle, settle_gates
+from .pytest_verdicts import refuse, settle, settle_gates, warn_of_gain
 from .results import Gate, Results
 from .rules import Rule, column_of, rules_of
 from .running import kind_of
@@ -46,6 +46,8 @@ class Weigh:
             weighing = weigh_functions(old, new, max_ratio=max_ratio, **options)
         except WeighbridgeError as error:
             refuse(error)
+        if weighing.suspicious:
+            warn_of_gain(self._node, weighing.sentence)
         settle(self._node, [(weighing.verdict, " ".join((weighing.sentence, *weighing.notices)))])
         return weighing
 

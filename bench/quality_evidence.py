@@ -316,12 +316,13 @@ def _of_pair(
             continue
         if name not in answers.quality or name not in reference.quality:
             if conditions:  # a slice that lacks it must not drop out of a rule that the other slices keep
-                yield Undefined(variant, name, conditions, _why_undefined(name))
+                yield Undefined(variant, name, conditions, _why_undefined(name, answers))
             continue
         squares = (reference.quality["mse"], answers.quality["mse"]) if name == "rmse" else None
         pair = (reference.quality[name], answers.quality[name])
         yield PairedQuality(variant, name, conditions, *pair, squares=squares)
 
 
-def _why_undefined(metric: str) -> str:
-    return "all labels are of one class" if metric == "roc_auc" else "a score is not finite"
+def _why_undefined(metric: str, answers: ClassPredictions) -> str:
+    one_class = metric == "roc_auc" and len(np.unique(answers.labels)) == 1
+    return "all labels are of one class" if one_class else "a score is not finite"

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..optimize.backends.base import Decoder
+from ..optimize.errors import BuildError
 from .choosing import log_probabilities
 from .workloads.base import batches
 
@@ -77,7 +78,18 @@ def divergences(baseline: NDArray[np.float32], candidate: NDArray[np.float32]) -
     """KL(baseline || candidate) in nats of each pair of log-probabilities (places, vocabulary); shape (places,).
 
     A token that the baseline rules out adds nothing. Rounding may bring a divergence of nothing below 0; it is 0 then.
+
+    Raises:
+        BuildError: the two are not over the same places and tokens.
     """
+    if baseline.shape != candidate.shape:
+        of_each = [
+            f"a vocabulary of {tokens} at {places} places" for places, tokens in (candidate.shape, baseline.shape)
+        ]
+        raise BuildError(
+            f"its next tokens are over {of_each[0]}, the baseline's over {of_each[1]}: they cannot be compared token by token; give a "
+            "model with the baseline's vocabulary, or weigh this one in a run of its own"
+        )
     found = []
     for ours, theirs in zip(baseline.astype(np.float64), candidate.astype(np.float64), strict=True):
         chances = np.exp(ours)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..optimize.cache import in_use
 from ..optimize.errors import BuildError, ConfigError, InputError
 from ..optimize.files import write_json
 from ..optimize.plain_data import checked, parse_json
@@ -32,6 +33,7 @@ from .search_findings import FOLDER, Bounded, FrontRow, Phase, Search, perplexit
 from .search_outcome import Budget, Outcome, Record, typical
 from .search_split import Parts, expected_sentence, split
 from .search_trials import Setting, Trials
+from .stages import provider_of
 from .workloads.base import Prepared
 
 _ASKED = "search.json"
@@ -140,7 +142,7 @@ def _explored(config: Config, wanted: Wanted, parts: Parts, options: Options, re
         parts=parts,
         conditions=shapes_of(config, parts.choosing)[0],
         base=options.base.absolute(),
-        provider=_provider(config),
+        provider=provider_of(config.measure),
         seed=config.workload.seed,
         max_seconds=wanted.max_seconds,
     )
@@ -267,17 +269,14 @@ def _baseline_answers(
     with reporter.stage(f"the baseline {config.baseline.name}") as progress:
         made = build(config.baseline, part, base=options.base.absolute(), threads=2, progress=progress)
         failure = made.reason
-        if made.status == "ok":
-            shapes = shapes_of(config, part)[:1]
-            checked = check(made, part, shapes, threads=config.measure.threads, provider=_provider(config))
+        if made.folder is not None:
+            shapes, measured = shapes_of(config, part)[:1], config.measure
+            with in_use(made.folder):
+                checked = check(made, part, shapes, threads=measured.threads, provider=provider_of(measured))
             if checked.answers is not None:
                 return checked.answers
             failure = checked.failure
     raise BuildError(f"the baseline {config.baseline.name}, which the search compares with, failed: {failure}")
-
-
-def _provider(config: Config) -> str | None:
-    return "cuda" if config.measure.device == "cuda" else None
 
 
 def _layers(trials: Trials) -> tuple[str, ...]:

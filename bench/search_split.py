@@ -57,9 +57,10 @@ def split(prepared: Prepared, folder: Path, seed: int, sample: int = SAMPLE) -> 
     sampled = chosen[np.arange(count) * len(chosen) // count]
     ordered = np.concatenate([np.sort(sampled), np.setdiff1d(chosen, sampled)])
     notice = f"Searched: judged on {len(judged):,} examples that the search did not choose on; it chose on {len(chosen):,} others."
+    choosing = part_of(prepared, ordered, folder / "choosing")
     return Parts(
-        choosing=part_of(prepared, ordered, folder / "choosing"),
-        sample=part_of(prepared, ordered[:count], folder / "sample"),
+        choosing=choosing,
+        sample=choosing if count == len(chosen) else part_of(prepared, ordered[:count], folder / "sample"),
         judging=part_of(prepared, judged, folder / "judging", (*prepared.notices, notice)),
     )
 

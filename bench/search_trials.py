@@ -5,6 +5,7 @@ search/trials/<n>/scores.npy      what it answered on the choosing part, shape (
 search/trials/<n>/manifest.json   what was built
 """
 
+import contextlib
 import shutil
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from ..optimize.cache import in_use
 from ..optimize.errors import BuildError, WorkerError
 from ..optimize.files import appearing, write_json, write_text
 from .building import Built, build
@@ -86,6 +88,7 @@ class Trials:
         self._counted: set[int] = set()
         self._waited = 0.0
         self._whole: Built | None = None
+        self._held = contextlib.ExitStack()
         self._child: Child | None = None
         self.seconds = 0.0
         """What the trials took so far, those of an interrupted search included."""
@@ -95,6 +98,7 @@ class Trials:
 
     def __exit__(self, *_: object) -> None:
         self._close()
+        self._held.close()
 
     def take(self, kept: tuple[str, ...], phase: Phase) -> Record | None:
         """Try the searched variant with these layers in float; for phase `float`, its float model.
@@ -119,7 +123,7 @@ class Trials:
         return self._setting.folder / _FOLDER / f"{record.number:03d}"
 
     def whole(self) -> Built:
-        """The whole quantized variant, built.
+        """The whole quantized variant, built; it stays in the cache until the trials end.
 
         Raises:
             BuildError: it cannot be; without it there is nothing to search.
@@ -128,6 +132,7 @@ class Trials:
             made = self._build(self._setting.searched)
             if made.folder is None:
                 raise BuildError(f"{made.name}, which is to be searched, is {made.status}: {made.reason}")
+            self._held.enter_context(in_use(made.folder))
             self._whole = made
         return self._whole
 
@@ -152,13 +157,18 @@ class Trials:
         return record
 
     def _tried(self, record: Record, place: Path) -> Record:
-        setting = self._setting
-        made = self._build(setting.variant(record))
+        made = self._build(self._setting.variant(record))
         if made.folder is None:
             raise BuildError(f"{made.status}: {made.reason}")
-        write_json(place / "manifest.json", made.variant.manifest.to_dict())
+        with in_use(made.folder):
+            write_json(place / "manifest.json", made.variant.manifest.to_dict())
+            return self._compared(record, made.folder, place)
+
+    def _compared(self, record: Record, artifact: Path, place: Path) -> Record:
+        """Have a built variant scored, and timed in turn with the whole one."""
+        setting = self._setting
         arguments = {
-            "variant": str(made.folder),
+            "variant": str(artifact),
             "threads": setting.threads,
             "provider": setting.provider,
             "scored": str(setting.part(sampled=record.sampled).folder),

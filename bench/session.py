@@ -27,7 +27,7 @@ from .samples import CONTROL, Recorder, Replicate
 OPEN_TIMEOUT_S = 600.0
 VISIT_TIMEOUT_S = 120.0
 _PATIENCE = 10.0
-"""A visit that lasts so many times as long as planned is taken for a hang; none before VISIT_TIMEOUT_S."""
+"""A visit that lasts so many times as long as a round of all is planned to is taken for a hang; none before VISIT_TIMEOUT_S."""
 _ROUNDS_APART = 10_000
 """Inputs and arrivals differ from round to round and from replicate to replicate, and are the same for every variant. The rounds
 of a further group are counted on from there, so that a candidate is compared with the visits of its own group."""
@@ -253,7 +253,7 @@ class _Weighers:
 
 
 def patience(plan: Plan) -> float:
-    """How long a visit or warm-up may take before it is taken for a hang, in seconds: longer where the calls are long."""
+    """How long a visit or warm-up may take before it is taken for a hang, in seconds: longer where a round is long."""
     return max(VISIT_TIMEOUT_S, _PATIENCE * plan.longest_visit_seconds)
 
 

@@ -6,7 +6,7 @@ The evidence for the judge and the values of the report are made of the same sta
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -162,13 +162,19 @@ class Ladder:
 
 def ladders(shapes: Iterable[str], latency_limit: Mapping[str, float]) -> Iterator[Ladder]:
     """The rates that were tried at each place, for the limit of one percentile; none without a limit."""
-    open_ = [conditions for conditions in map(json.loads, sorted(shapes)) if "rate" in conditions]
+    known = set(shapes)
+    open_ = [conditions for conditions in map(json.loads, sorted(known)) if "rate" in conditions]
     for name, limit in latency_limit.items():
         for rest, group in _alike_but(open_, "rate"):
-            alone = of_shape(METRICS["latency_mean"], rest)
+            alone = of_shape(METRICS["latency_mean"], _alone(rest, known))
             tried = sorted(group, key=lambda shape: float(shape["rate"]))
             rungs = (Rung(float(shape["rate"]), of_shape(METRICS[name], shape), alone) for shape in tried)
             yield Ladder(rest, tuple(rungs), limit)
+
+
+def _alone(rest: Conditions, known: Container[str]) -> Conditions:
+    """The shape of a caller alone among the known ones, by the conditions without its rate: it may have a number of callers, 1."""
+    return next((each for each in (rest, {**rest, "concurrency": 1}) if key_of(each) in known), rest)
 
 
 def load_note(variant: str, statistic: Statistic, replicate: Replicate) -> str:
@@ -178,7 +184,9 @@ def load_note(variant: str, statistic: Statistic, replicate: Replicate) -> str:
         return f"best at batch_size {_best_batch(variant, statistic, replicate)}"
     if "rate" not in conditions:
         return ""
-    alone = replicate.timed.get((variant, key_of({name: v for name, v in conditions.items() if name != "rate"})))
+    known = {shape for _, shape in replicate.timed}
+    shape = _alone({name: value for name, value in conditions.items() if name != "rate"}, known)
+    alone = replicate.timed.get((variant, key_of(shape)))
     capacity = 1e3 / float(alone.sum(axis=1).mean()) if alone is not None else float("inf")
     if float(conditions["rate"]) < capacity:
         return ""

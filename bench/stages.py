@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..optimize.backends import backend
+from ..optimize.cache import in_use
 from ..optimize.errors import ConfigError, InputError
-from ..optimize.files import holding, write_json, write_text
+from ..optimize.files import write_json, write_text
 from ..optimize.variant import MANIFEST, Variant
 from . import environment
 from .building import Built, build, built_before
@@ -63,6 +64,11 @@ class Job:
     def journal(self) -> Journal:
         """The run's journal."""
         return Journal(self.folder)
+
+    @cached_property
+    def artifacts(self) -> contextlib.ExitStack:
+        """What keeps the run's artifacts in the cache, from the moment that each is built until all are weighed."""
+        return contextlib.ExitStack()
 
     @property
     def base(self) -> Path:
@@ -131,16 +137,25 @@ def build_one(
 
 
 def build_stage(job: Job) -> list[Built]:
-    """Every variant built, those of an interrupted run taken as they were."""
+    """Every variant built, those of an interrupted run taken as they were; `measure` lets go of their artifacts.
+
+    Raises:
+        BuildError: an artifact was cleared from the cache at the very moment at which it was built.
+    """
     before = job.past.by_variant("built")
-    return [
-        _built_again(job, variant, before[variant.name]) if variant.name in before else _built(job, variant)
-        for variant in job.config.variants
-    ]
+    with contextlib.ExitStack() as held:
+        built = [
+            _built_again(job, variant, before[variant.name], held)
+            if variant.name in before
+            else _built(job, variant, held)
+            for variant in job.config.variants
+        ]
+        job.artifacts.enter_context(held.pop_all())
+    return built
 
 
-def _built(job: Job, variant: VariantConfig) -> Built:
-    made = build_one(variant, job.prepared, job.base, job.reporter, job.config.measure)
+def _built(job: Job, variant: VariantConfig, held: contextlib.ExitStack) -> Built:
+    made = _held(build_one(variant, job.prepared, job.base, job.reporter, job.config.measure), held)
     facts: dict[str, Any] = {"status": made.status, "reason": made.reason, "from_cache": made.from_cache}
     if made.folder is None:
         note = backend(variant.backend).note(variant.precision or "", ())
@@ -155,11 +170,19 @@ def _built(job: Job, variant: VariantConfig) -> Built:
     return made
 
 
-def _built_again(job: Job, variant: VariantConfig, before: Mapping[str, Any]) -> Built:
+def _held(made: Built, held: contextlib.ExitStack) -> Built:
+    """What was built, its artifact kept in the cache."""
+    if made.folder is not None:
+        held.enter_context(in_use(made.folder))
+    return made
+
+
+def _built_again(job: Job, variant: VariantConfig, before: Mapping[str, Any], held: contextlib.ExitStack) -> Built:
     """A variant as it was built before the interruption; where its artifact is gone from the cache, the same one built again."""
     made = built_before(variant, before)
     if made is None:
         made = build_one(variant, job.prepared, job.base, job.reporter, job.config.measure)
+    _held(made, held)
     if before["status"] != "ok":
         return made
     measured = Variant.read(job.folder / "variants" / variant.name).manifest.sha256
@@ -229,10 +252,7 @@ def _write_answers(folder: Path, checked: Sequence[Checked]) -> None:
 def measure(job: Job, built: Sequence[Built]) -> None:
     """Check and weigh the variants that were built; what fails meanwhile is in the journal."""
     usable = [made for made in built if made.status == "ok"]
-    with contextlib.ExitStack() as stack:
-        for made in usable:
-            stack.enter_context(holding(made.variant.folder, shared=True))  # so that nobody clears it away meanwhile
-        stack.enter_context(only_one_weighs(job.reporter.tell))
+    with job.artifacts, only_one_weighs(job.reporter.tell):
         checked = check_stage(job, usable)
         fine = {each.name: each for each in checked if not each.failure}
         contenders = _contenders(job.config, [made for made in usable if made.name in fine])
@@ -270,13 +290,12 @@ def _weighed(job: Job, contenders: Sequence[Contender], fine: Mapping[str, Check
 def _planned(job: Job, contenders: Sequence[Contender], fine: Mapping[str, Checked]) -> tuple[Plan, list[list[str]]]:
     """Plan the weighing from the contenders' memory and from their checked call lengths, the control's included.
 
-    In groups the baseline and the control are visited once for each.
+    Where they stand in groups, the baseline and the control are visited in each.
     """
     rules = rules_of(job.config.gates, job.prepared.kind)
     peaks = {each.name: each.peak_bytes for each in fine.values()}
     standing = groups_that_fit(contenders, peaks, environment.available_bytes())
-    visited = [each for group in standing for each in group]
-    each_checked = [fine.get(each.name, fine[contenders[0].name]) for each in visited]
+    each_checked = [fine.get(each.name, fine[contenders[0].name]) for each in contenders]
     plan = make_plan(
         job.shapes,
         {key_of(shape): [each.call_ms[key_of(shape)] for each in each_checked] for shape in job.shapes},
@@ -285,6 +304,7 @@ def _planned(job: Job, contenders: Sequence[Contender], fine: Mapping[str, Check
         least_calls={
             key_of(shape): least_calls_for(rules, shape, job.config.measure.latency_limit) for shape in job.shapes
         },
+        visits=[sum(each in group for group in standing) for each in contenders],
     )
     groups = [[each.name for each in group] for group in standing]
     job.journal.write("plan", groups=groups, **plan.facts())

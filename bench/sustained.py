@@ -5,7 +5,7 @@ replicates see one side alone. So intervals are made of what was measured, the p
 alone, and the rates follow from them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,10 +15,9 @@ from .evidence import Interval, TooFewCalls
 from .looks import LOOKS, looks_within, per_look_error
 from .metrics import Conditions, Kind
 from .samples import Replicate
-from .speed import Ladder, Rung
+from .speed import Ladder
 from .stats import t_bounds
 
-_METRIC = "sustained_rate"
 _MOST_RATIO = 1e9
 """A ratio's upper bound where the baseline may sustain none of the rates."""
 
@@ -34,9 +33,10 @@ class RateTried:
     latencies: tuple[float, ...]
     busy: tuple[float, ...] = ()
 
-    def holds(self, limit: float) -> bool:
-        """Whether the means of the replicates do."""
-        return float(np.mean(self.latencies)) <= limit and (not self.busy or float(np.mean(self.busy)) < 1)
+    def holds(self, limit: float, n: int) -> bool:
+        """Whether the means of the first n replicates do."""
+        means = [float(np.mean(each[:n])) for each in self._measured]
+        return means[0] <= limit and all(mean < 1 for mean in means[1:])
 
     def proven(self, limit: float, n: int, alpha: float) -> bool:
         """Whether the first n replicates show that the rate holds; wrongly so with at most the error `alpha`."""
@@ -86,8 +86,7 @@ class SustainedRate:
             return None
         if kind == "value":
             return self._of(self.candidate, alpha_low, alpha_high)
-        ours = self._of(self.candidate, alpha_low / 2, alpha_high / 2)
-        theirs = self._of(self.baseline, alpha_high / 2, alpha_low / 2)
+        ours, theirs = self.sides(alpha_low, alpha_high)
         if kind == "difference":
             return Interval(ours.value - theirs.value, ours.low - theirs.high, ours.high - theirs.low, ours.n)
         if theirs.value == 0:
@@ -95,11 +94,16 @@ class SustainedRate:
         high = ours.high / theirs.low if theirs.low else _MOST_RATIO
         return Interval(ours.value / theirs.value, ours.low / theirs.high, high, ours.n)
 
+    def sides(self, alpha_low: float, alpha_high: float) -> tuple[Interval, Interval]:
+        """What a comparison is made of: the rates of the candidate and of the baseline, each at half of the errors."""
+        ours = self._of(self.candidate, alpha_low / 2, alpha_high / 2)
+        return ours, self._of(self.baseline, alpha_high / 2, alpha_low / 2)
+
     def _of(self, tried: Sequence[RateTried], alpha_low: float, alpha_high: float) -> Interval:
         n = self.looked_at
         low, high = (per_look_error(alpha, self.planned) for alpha in (alpha_low, alpha_high))
         return Interval(
-            _last([each.rate for each in tried], [each.holds(self.limit) for each in tried]),
+            _last([each.rate for each in tried], [each.holds(self.limit, n) for each in tried]),
             _last([each.rate for each in tried], [each.proven(self.limit, n, low) for each in tried]),
             max((each.rate for each in tried if not each.refuted(self.limit, n, high)), default=0.0),
             n,
@@ -120,14 +124,15 @@ def sustained_evidence(
     ladder: Ladder, replicates: Sequence[Replicate], variant: str, baseline: str, *, planned: int
 ) -> SustainedRate | TooFewCalls | None:
     """What the replicates say of the rates that a candidate and the baseline sustain; None where they were tried at none."""
-    both = [_tried(ladder, replicates, name) for name in (variant, baseline)]
+    beside = [each.beside(variant) for each in replicates]
+    both = [_tried(ladder, beside, name) for name in (variant, baseline)]
     if all(tried is not None for tried in both):
         ours, theirs = (tuple(tried or ()) for tried in both)
-        return SustainedRate(variant, _METRIC, ladder.conditions, ours, theirs, ladder.limit, planned)
+        return SustainedRate(variant, "sustained_rate", ladder.conditions, ours, theirs, ladder.limit, planned)
     calls = [rung.latency.calls(each, variant) for rung in ladder.rungs for each in replicates]
     needed = ladder.rungs[0].latency.calls_needed
     fewest = min(filter(None, calls), default=0)
-    return TooFewCalls(variant, _METRIC, ladder.conditions, fewest, needed) if 0 < fewest < needed else None
+    return TooFewCalls(variant, "sustained_rate", ladder.conditions, fewest, needed) if 0 < fewest < needed else None
 
 
 def _tried(ladder: Ladder, replicates: Sequence[Replicate], variant: str) -> list[RateTried] | None:
@@ -135,15 +140,12 @@ def _tried(ladder: Ladder, replicates: Sequence[Replicate], variant: str) -> lis
     found = []
     for rung in ladder.rungs:
         latencies = [rung.latency.of(each, variant) for each in replicates]
+        busy = [rung.busy(each, variant) for each in replicates]
         if not latencies or None in latencies:
             return None
-        found.append(RateTried(rung.rate, _known(latencies), _known(_busy(rung, replicates, variant))))
+        found.append(RateTried(rung.rate, _known(latencies), _known(busy)))
     return found
 
 
-def _busy(rung: Rung, replicates: Sequence[Replicate], variant: str) -> Iterator[float | None]:
-    return (rung.busy(each, variant) for each in replicates)
-
-
-def _known(values: Iterator[float | None] | Sequence[float | None]) -> tuple[float, ...]:
+def _known(values: Sequence[float | None]) -> tuple[float, ...]:
     return tuple(value for value in values if value is not None)

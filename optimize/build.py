@@ -16,7 +16,7 @@ from .cache import ArtifactCache, Tell
 from .cpu import int8_target
 from .errors import BuildError, ConfigError, one_of
 from .files import sha256_of_json, work_folder
-from .model import Batch, Examples, Form, Model, OnnxModel, TorchModel
+from .model import Batch, Examples, Form, Kind, Model, OnnxModel, TorchModel
 from .origin import Origin, origin_of
 from .parity import Reference, reference_of
 from .recipe import Recipe, StepConfig, step_from_dict
@@ -175,7 +175,10 @@ def _named(source: Source) -> dict[str, Any]:
 
 
 def _traced(source: Source, examples: Examples) -> list[Any]:
-    """What the graph of a torch module has from the first probe: names and types of its inputs, and every size that is not free."""
+    """What the graph of a torch module has from the first probe: names and types of its inputs, and every size that is not free.
+
+    The length of tokens is, but where the exporter has to fix it: such a graph refuses other lengths by name.
+    """
     probe: Batch = examples.probes[0] if examples.probes else {}
     free = 2 if source.task == "text-classification" and holds_tokens(probe) else 1
     return [[name, array.dtype.name, list(array.shape[free:])] for name, array in probe.items()]
@@ -230,7 +233,7 @@ def _build(job: _Job, key: str, folder: Path) -> None:
 def _from_dense_export(
     job: _Job, state: _State, steps: tuple[StepConfig, ...]
 ) -> tuple[_State, tuple[StepConfig, ...]]:
-    """Where steps on ONNX graphs follow, go on from ONNX Runtime's FP32 variant, an ONNX file exported once for all backends.
+    """Where steps on ONNX graphs follow, go on from ONNX Runtime's FP32 variant, an ONNX file exported once.
 
     A module in half precision has no such variant, and another backend does not run what is done to every graph for ONNX
     Runtime alone: these are exported on their way.
@@ -238,7 +241,9 @@ def _from_dense_export(
     on_module = tuple(step for step in steps if technique(step.use).form == "module")
     if not isinstance(state.model, TorchModel) or len(on_module) == len(steps):
         return state, steps
-    if any(step.use == _HALVING for step in on_module) or not _runs_dense_export(job.backend.name, state.model):
+    if any(step.use == _HALVING for step in on_module) or not _runs_dense_export(
+        job.backend.name, state.model.signature.kind
+    ):
         return state, steps
     asked = time.perf_counter()
     dense = _built(replace(job, recipe=Recipe(_ONNX_FILES, "fp32", on_module)))
@@ -254,10 +259,9 @@ def _from_dense_export(
     return state, steps[len(on_module) :]
 
 
-def _runs_dense_export(backend_name: str, model: Model) -> bool:
+def _runs_dense_export(backend_name: str, kind: Kind) -> bool:
     """Whether a graph exported for a backend is the one that ONNX Runtime's FP32 variant holds."""
-    theirs, ours = (tried_after_export(name, model.signature.kind) for name in (_ONNX_FILES, backend_name))
-    return theirs == ours
+    return tried_after_export(backend_name, kind) == tried_after_export(_ONNX_FILES, kind)
 
 
 def _in_form(form: Form, state: _State, job: _Job, folder: Path) -> _State:

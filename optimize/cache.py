@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
-from .errors import InputError
+from .errors import BuildError, InputError
 from .files import appearing, holding, remove_partial, sha256_of_file, write_text
 from .variant import MANIFEST, Variant
 
@@ -91,8 +91,8 @@ class ArtifactCache:
         One that a run uses or builds at this moment is left alone, as is anything that is not the cache's own.
         """
         removed = 0
-        for folder in self._folders():
-            with self.locked(folder.name), contextlib.suppress(BlockingIOError), holding(folder):
+        for folder in self._folders():  # one that is in use, or that another has cleared meanwhile, is passed over
+            with self.locked(folder.name), contextlib.suppress(BlockingIOError, FileNotFoundError), holding(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 removed += 1
         for path in self._leftovers():
@@ -117,6 +117,23 @@ class ArtifactCache:
             shutil.rmtree(path, ignore_errors=True)
         finally:
             lock.release()
+
+
+@contextlib.contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Have an artifact stay in the cache while the block runs, whoever clears it; several may use one at once.
+
+    Raises:
+        BuildError: it was cleared away already.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(holding(folder, shared=True))
+        except (BlockingIOError, FileNotFoundError) as error:
+            raise BuildError(
+                f"{folder} was cleared from the cache before it could be used; start again, and do not clear the cache meanwhile"
+            ) from error
+        yield
 
 
 def _manifest(folder: Path) -> tuple[Variant | None, str]:

@@ -86,16 +86,19 @@ def _sha256_of_module(source: Source) -> str:
     for path in source_files(source):
         digest.update(sha256_of_file(path).encode())
     digest.update(json.dumps(dict(source.arguments), sort_keys=True).encode())
-    digest.update(_layers_of(module).encode())
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name} {getattr(value, 'dtype', '')} {getattr(value, 'shape', value)}".encode())
-        digest.update(_bytes_of(value))
+    add_module(digest, module)
     return digest.hexdigest()
 
 
-def _layers_of(module: Any) -> str:
-    """The layers with their sizes and options as the module shows itself, without the addresses of what it holds."""
-    return _ADDRESS.sub("", repr(module))
+def add_module(digest: Any, module: Any) -> None:
+    """Add a torch module to a hash: its layers with their options as it shows them, and every tensor of its state.
+
+    Addresses of what it holds, which differ from process to process, are left out.
+    """
+    digest.update(_ADDRESS.sub("", repr(module)).encode())
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {getattr(value, 'dtype', '')} {getattr(value, 'shape', value)}".encode())
+        digest.update(_bytes_of(value))
 
 
 def _bytes_of(value: Any) -> bytes:

@@ -230,8 +230,3 @@ def _integer_mismatch(precision: str, census: Census) -> str:
             "this technique does not fit the model"
         )
     return ""
-
-
-def precision_of(census: Census) -> str:
-    """The precision that a file shows of itself: int4, int8, fp16 or fp32."""
-    return next((name for name in ("int4", "int8", "fp16") if not mismatch(name, census)), "fp32")

@@ -11,7 +11,7 @@ import numpy as np
 from .backends.torch_backend import open_in_memory
 from .errors import InputError
 from .factory import is_built
-from .loading import describe, load, transformers_config
+from .loading import add_module, describe, load, transformers_config
 from .model import Batch, Model, Signature, TensorSpec, TorchModel
 from .parity import outputs_of
 from .source import Source, SourceKind, Task
@@ -81,10 +81,8 @@ def _in_memory(module: Any, task: Task, probes: Sequence[Batch]) -> Origin:
         )
     inputs = tuple(TensorSpec(name, array.dtype.name, ("batch",)) for name, array in probes[0].items())
     model = TorchModel(module.eval(), Signature("classifier", inputs, ("logits",)))
-    digest = hashlib.sha256(repr(module).encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    digest = hashlib.sha256()
+    add_module(digest, module)
     for scores in outputs_of(open_in_memory(model), model.signature, probes):
         digest.update(scores.tobytes())
     return Origin(Source("module", f"in memory: {type(module).__name__}", task, digest.hexdigest()), lambda: model)

@@ -1,17 +1,20 @@
 """The Python files that a user's own code is written in: those of a module, and of all that it imports and is not installed."""
 
 import ast
+import contextlib
 import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from importlib.util import resolve_name
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from types import ModuleType
 
 _STANDARD = Path(ast.__file__).resolve().parent
 """Where Python's own library lies."""
 _SITES = ("site-packages", "dist-packages")
+_OURS = __name__.partition(".")[0]
+"""This package, whose release is part of every key by itself."""
 
 
 def own_files(modules: Iterable[ModuleType]) -> tuple[Path, ...]:
@@ -37,7 +40,7 @@ def _imported(name: str, path: Path) -> Iterator[tuple[str, Path]]:
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     named = (name, *_imports(path, package))
     for each in {part for imported in named for part in _with_packages(imported)}:
-        file = _file_of(each)
+        file = _file_of(each) if each.partition(".")[0] != _OURS else None
         if file is not None and not _is_installed(file):
             yield each, file
 
@@ -73,15 +76,29 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
 
 def _file_of(name: str) -> Path | None:
     """The text of a module, as it comes first on the import path; None where it has none, as a compiled one and a bare folder."""
-    for folder in sys.path:
-        place = Path(folder, *name.split("."))
+    for place in _places(name):
         for path in (place / "__init__.py", place.parent / f"{place.name}.py"):
             if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises of a folder that may not be entered
                 return path
     return None
 
 
+def _places(name: str) -> Iterator[Path]:
+    """Where a module may lie, its suffix left out: on the import path, or where a finder says it does.
+
+    A package that is installed to be edited may have a finder of its own.
+    """
+    top, *parts = name.split(".")
+    yield from (Path(folder, top, *parts) for folder in sys.path)
+    with contextlib.suppress(ImportError, ValueError):  # of a name that is no module, or of a module without a finder
+        spec = find_spec(top)
+        if spec is not None and spec.submodule_search_locations is not None:
+            yield from (Path(folder, *parts) for folder in spec.submodule_search_locations)
+        elif spec is not None and spec.origin is not None and not parts:
+            yield Path(spec.origin).with_suffix("")
+
+
 def _is_installed(path: Path) -> bool:
-    """Whether a file belongs to Python itself or to an installed package."""
+    """Whether a file belongs to Python itself or to an installed package, be it by a link."""
     place = path.resolve()
-    return place.is_relative_to(_STANDARD) or any(folder in _SITES for folder in place.parts)
+    return place.is_relative_to(_STANDARD) or any(folder in _SITES for folder in (*path.parts, *place.parts))

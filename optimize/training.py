@@ -30,7 +30,7 @@ class TrainingConfig:
         decay: of the exponential schedule: what each epoch's rate is of the one before.
         epochs: passes over the training part.
         max_steps: stop after so many steps, in the midst of an epoch if need be; None for whole epochs.
-        batch_size: rows a step; the last of an epoch has what is left of them.
+        batch_size: rows a step; the last of an epoch has what is left of them, and one row more where else one were left alone.
         weight_decay: L2 penalty: half of it times the sum of the squared parameters (decoupled for adam).
         l1: L1 penalty: it times the sum of the absolute weights, those of matrices and kernels; reported losses leave it out.
         loss: of the labels (losses.label_loss).

@@ -127,7 +127,9 @@ def _column(view: FileView) -> RunColumn:
 def _medians(views: Sequence[FileView], group: str) -> Iterator[tuple[str, tuple[Cell, ...]]]:
     """A row a benchmark, told by its full name as pytest-benchmark tells them, and called by it where two have one name."""
     found = [{each.fullname or each.name: each for each in view.saved.groups.get(group, ())} for view in views]
-    names = {key: each.name for benchmarks in found for key, each in benchmarks.items()}
+    names: dict[str, str] = {}
+    for key, each in (pair for benchmarks in found for pair in benchmarks.items()):
+        names[key] = max(names.get(key, ""), each.name, key=len)
     times = Counter(names.values())
     for key, name in names.items():
         yield key if times[name] > 1 else name, tuple(_median(benchmarks.get(key)) for benchmarks in found)

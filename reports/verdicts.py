@@ -32,7 +32,7 @@ EXIT_CODES = {
     0: "every rule that was judged passed",
     1: "a rule failed",
     2: "usage, config or input error",
-    3: "a rule is undecided",
+    3: "a rule is undecided or was not evaluated",
     4: "a requested variant failed, or a rule names one that is unavailable",
     70: "internal error",
     130: "interrupted",

@@ -52,7 +52,9 @@ def draw(
         examples=EXAMPLES,
         drawn=True,
         fixed_batch=next((spec.fixed_batch for spec in signature.inputs if spec.fixed_batch), None),
-        data_sha256=sha256_of_json(["drawn", config.seed, source.sha256, list(lengths)]),
+        data_sha256=sha256_of_json(
+            ["drawn", config.seed, source.sha256, list(lengths), [list(spec.shape) for spec in signature.inputs]]
+        ),
         calibration_sha256=None,
     )
     prepared.write()

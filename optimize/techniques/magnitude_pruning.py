@@ -116,10 +116,11 @@ def weight_matrices(module: Any) -> Iterator[Matrix]:
     seen = {id(layer.weight) for layer in module.modules() if isinstance(layer, torch.nn.Embedding)}
     for name, layer in module.named_modules():
         for matrix in _matrices(name, layer):
-            if matrix.is_parameter and id(matrix.weight) in seen:
-                continue
-            seen.add(id(matrix.weight))
-            yield matrix
+            if not matrix.is_parameter:
+                yield matrix
+            elif id(matrix.weight) not in seen:
+                seen.add(id(matrix.weight))
+                yield matrix
 
 
 def _matrices(name: str, layer: Any) -> list[Matrix]:

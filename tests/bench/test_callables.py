@@ -19,8 +19,9 @@ import pytest
 import scipy.stats
 from filelock import FileLock, Timeout
 from weighbridge.bench import Weighing, weigh
+from weighbridge.bench.child import Child
 from weighbridge.bench.functions import find, name_of
-from weighbridge.bench.isolation import CONDITIONS, KEY
+from weighbridge.bench.isolation import CONDITIONS, KEY, Processes
 from weighbridge.bench.looks import per_look_error
 from weighbridge.bench.plan import Plan, make_plan
 from weighbridge.bench.samples import CONTROL
@@ -39,6 +40,8 @@ kept = []
 calls = [0]
 time.perf_counter_ns = lambda: now[0]
 (Path(__file__).parent / f"pid-{os.getpid()}").touch()
+if "CRASH_AT_IMPORT" in os.environ:
+    os._exit(3)
 
 
 def base():
@@ -258,6 +261,30 @@ def test_what_a_function_raises_late_is_told_alike(module: Any) -> None:
         weigh(module.breaks_late, module.base)
 
 
+def test_a_module_that_crashes_a_fresh_process_is_told_with_the_functions_name(
+    module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that ends while it imports the module is no function that cannot be found: the weighing ends with its name."""
+    monkeypatch.setenv("CRASH_AT_IMPORT", "1")
+    with pytest.raises(
+        WorkerError, match="^base failed while it was weighed: its process ended by itself with status 3"
+    ):
+        weigh(module.base, module.leaky)
+
+
+def test_the_first_calls_may_take_an_hour(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nobody knows how long a call is, a function is waited for as long as a model in its check, not two minutes."""
+    call, waited = Child.call, {}
+
+    def asking(child: Child, command: str, arguments: Any = None, *, timeout: float, **more: Any) -> dict[str, Any]:
+        waited[command] = timeout
+        return call(child, command, arguments, timeout=timeout, **more)
+
+    monkeypatch.setattr(Child, "call", asking)
+    assert Processes({"base": name_of(module.base) or ""}, threads=1).call_ms() == {"base": 1.0}
+    assert waited["warm"] == 3600
+
+
 def test_importable_functions_are_weighed_in_processes(apart: Weighing) -> None:
     """Their known ratio is recovered in processes of their own, and no notice speaks of weaker isolation."""
     assert (apart.isolation, apart.verdict) == ("processes", "fail")
@@ -363,8 +390,9 @@ def test_short_calls_are_told_of() -> None:
 def test_an_implausible_gain_is_told_of() -> None:
     """A function that is a hundred times as fast passes, with a notice beside it."""
     found = weighed(0.01)
-    assert found.verdict == "pass"
+    assert (found.verdict, found.suspicious) == ("pass", True)
     assert found.notices[-1] == "b is over 30 times as fast: look whether it does the work."
+    assert not weighed(0.5).suspicious
 
 
 def test_calls_that_take_no_time_are_refused() -> None:

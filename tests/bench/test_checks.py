@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from weighbridge.bench import checks
 from weighbridge.bench.building import Built, examples_of
-from weighbridge.bench.checks import Checked, _tie, call_length, check, check_all
+from weighbridge.bench.checks import Checked, _tie, _with_divergences, call_length, check, check_all
 from weighbridge.bench.config import MeasureConfig, VariantConfig, WorkloadConfig
 from weighbridge.bench.predictions import WindowScores
 from weighbridge.bench.workloads.base import Prepared
@@ -52,6 +53,84 @@ def test_a_few_examples_may_all_be_answered_alike(tmp_path: Path, fake_variant: 
     config = WorkloadConfig(name="w", task="tabular-classification", model=str(source), max_examples=15)
     prepared = prepare_fake(config, source, tmp_path / "prepared")
     assert checked(fake_variant(tmp_path / "v", outputs="constant"), prepared).failure == ""
+
+
+@pytest.mark.parametrize(
+    ("labelled", "scored", "failure"),
+    [
+        (4, 3, "its outputs have scores for 3 classes, but the labels of the data need 4: give a model with"),
+        (3, 1, "its outputs have scores for 2 classes, but the labels of the data need 3: give a model with"),
+        (2, 1, ""),
+        (3, 4, ""),
+    ],
+)
+def test_a_label_without_a_score_fails_the_variant(
+    labelled: int, scored: int, failure: str, tmp_path: Path, fake_variant: Write, write_behaviour: Write
+) -> None:
+    """Fewer scores than the labels need cost the variant, with both counts; one score is a binary model's, and more do no harm."""
+    source = write_behaviour(tmp_path / "s.fake.json", classes=labelled)
+    config = WorkloadConfig(name="w", task="tabular-classification", model=str(source), max_examples=12)
+    prepared = prepare_fake(config, source, tmp_path / "prepared")
+    found = checked(fake_variant(tmp_path / "v", classes=scored), prepared)
+    assert found.failure.startswith(failure)
+    assert bool(found.failure) == bool(failure)
+
+
+@pytest.mark.parametrize(("cores", "failing"), [(2, {"stays"}), (1, {"stays", "mends"})])
+def test_a_check_that_was_killed_beside_others_is_made_again_alone(
+    cores: int,
+    failing: set[str],
+    tmp_path: Path,
+    fake_variant: Write,
+    fake_workload: Prepared,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is killed side by side is asked once more when the others are done; what was alone already, or crashed, is not."""
+    monkeypatch.setattr(checks, "processor", lambda: SimpleNamespace(cores=cores))
+    behaviours: dict[str, dict[str, object]] = {
+        "good": {},
+        "mends": {"fault": "kill", "fault_at_call": 1},
+        "stays": {"fault": "kill", "fault_at_call": 1},
+        "crashes": {"fault": "segfault", "fault_at_call": 1},
+    }
+    built = [
+        Built(VariantConfig(name=name, backend="fake"), "ok", folder=fake_variant(tmp_path / name, **behaviour))
+        for name, behaviour in behaviours.items()
+    ]
+    told: list[str] = []
+
+    def mend(fraction: float, text: str) -> None:
+        told.append(text)
+        if fraction == 1.0:  # the others are done, and with them what it was killed for
+            for name in ("mends", "crashes"):
+                fake_variant(tmp_path / name)
+
+    found = check_all(built, fake_workload, ({"batch_size": 1, "threads": 1},), threads=1, provider=None, progress=mend)
+    assert [each.name for each in found] == list(behaviours)
+    assert {each.name for each in found if each.failure} == {"crashes", *failing}
+    assert found[2].failure.startswith("its process was killed by signal 9 SIGKILL (by the system for lack of memory")
+    words = "was killed and will be checked alone" if cores > 1 else "failed"
+    assert told == ["good", f"mends {words}", f"stays {words}", "crashes failed"]
+
+
+def test_a_generator_of_another_vocabulary_fails_alone() -> None:
+    """It cannot be compared token by token and loses its answers; the baseline and one of the same vocabulary keep theirs."""
+
+    def generator(name: str, vocabulary: int) -> Checked:
+        tokens = np.full((4, vocabulary), -np.log(vocabulary), np.float32)
+        scores = WindowScores(nll=np.ones(2), tokens=np.full(2, 2.0))
+        return Checked(name, {"shape": 1.0}, answers=scores, next_tokens=tokens)
+
+    prepared = SimpleNamespace(arrays=lambda *_: {"scored": np.array([[0, 1, 1], [0, 1, 1]])})
+    all_ = [generator(name, vocabulary) for name, vocabulary in (("base", 5), ("other", 6), ("like", 5))]
+    base, other, like = _with_divergences(all_, prepared, "base")  # type: ignore[arg-type]
+    assert (base.failure, like.failure) == ("", "")
+    assert isinstance(like.answers, WindowScores)
+    assert [each.tolist() for each in like.answers.divergences or ()] == [[0.0, 0.0], [0.0, 0.0]]
+    assert other.failure.startswith(
+        "its next tokens are over a vocabulary of 6 at 4 places, the baseline's over a vocabulary of 5 at 4 places: "
+    )
+    assert (other.answers, other.next_tokens, other.call_ms) == (None, None, {})
 
 
 def test_an_interrupt_ends_the_checks_that_are_under_way(

@@ -100,6 +100,48 @@ def test_available_memory_is_at_most_the_machines() -> None:
     assert 0 < environment.available_bytes() <= psutil.virtual_memory().total
 
 
+@pytest.mark.parametrize(
+    ("cgroup", "files", "spare"),
+    [
+        (
+            "0::/outer/inner\n",
+            {
+                "outer/memory.max": "5000\n",
+                "outer/memory.current": "4000\n",
+                "outer/memory.stat": "anon 3000\ninactive_file 600\nactive_file 300\n",
+                "outer/inner/memory.max": "3000\n",
+                "outer/inner/memory.current": "1000\n",
+            },
+            5000 - 4000 + 600,
+        ),
+        ("0::/\n", {"memory.max": "900\n", "memory.current": "950\n"}, 0),
+        ("0::/\n", {"memory.max": "max\n", "memory.current": "950\n"}, 100_000),
+        ("0::/\n", {"memory.max": "200000\n", "memory.current": "0\n"}, 100_000),
+        (
+            "5:cpu:/elsewhere\n4:memory:/docker\n",
+            {
+                "memory/memory.limit_in_bytes": "4000\n",
+                "memory/memory.usage_in_bytes": "3500\n",
+                "memory/memory.stat": "inactive_file 50\ntotal_inactive_file 100\n",
+                "memory/docker/memory.limit_in_bytes": "9223372036854771712\n",
+                "memory/docker/memory.usage_in_bytes": "3000\n",
+            },
+            4000 - 3500 + 100,
+        ),
+    ],
+)
+def test_available_memory_is_what_the_tightest_control_group_leaves(
+    cgroup: str, files: dict[str, str], spare: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a machine with 100,000 bytes free, what the least of the groups leaves; cached pages that can be given back are free."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 100_000}))
+    written = {"proc/self/cgroup": cgroup, **{f"sys/fs/cgroup/{name}": text for name, text in files.items()}}
+    for name, text in written.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert environment.available_bytes(tmp_path) == spare
+
+
 def test_governor_and_memory_pressure_give_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A governor that saves power, processes that wait for memory and a machine that swaps are each told once."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1}, raising=False)

@@ -17,6 +17,7 @@ from weighbridge.bench.reporter import Silent
 from weighbridge.bench.samples import CONTROL, Recorder, Replicate, key_of
 from weighbridge.bench.session import Weighed
 from weighbridge.optimize.errors import UnavailableError, WorkerError
+from weighbridge.optimize.files import holding
 
 SHAPE = {"batch_size": 64, "threads": 1}
 ROUNDS, TIMED = 15, 10
@@ -140,4 +141,18 @@ def test_a_model_that_fails_says_why(
     monkeypatch.setattr(noise, "check_all", check)
     monkeypatch.setattr(noise, "weigh", lambda *_: Weighed(failed={CONTROL: "while it was weighed: killed"}))
     with pytest.raises(WorkerError, match=reason):
+        noise.measure(5.0, Silent())
+
+
+def test_the_model_stays_in_the_cache_while_it_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its check on nobody else can take the model's artifact for themselves, as who clears the cache would."""
+
+    def check(*_: Any, **__: Any) -> list[Checked]:
+        with pytest.raises(BlockingIOError), holding(tmp_path):
+            pass
+        return [Checked("probe", {}, failure="it was in use")]
+
+    monkeypatch.setattr(noise, "build_all", lambda *_: built(status="ok", folder=tmp_path))
+    monkeypatch.setattr(noise, "check_all", check)
+    with pytest.raises(WorkerError, match="failed: it was in use"):
         noise.measure(5.0, Silent())

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from weighbridge.bench.plan import Plan, make_plan, refined
-from weighbridge.bench.samples import Recorder, Replicate, key_of
+from weighbridge.bench.samples import CONTROL, Recorder, Replicate, key_of
 
 SHAPE = {"batch_size": 1, "threads": 1}
 KEY = key_of(SHAPE)
@@ -117,6 +117,29 @@ def test_one_variant_alone_changes_no_plan() -> None:
     recorder = Recorder(1)
     recorder.add([[1.0]], ["timed"], variant="base", shape=KEY, round_=1, visit=1)
     assert refined(plan_for(600), Replicate.of(recorder.columns)) == plan_for(600)
+
+
+def test_the_baselines_visits_in_every_group_cost_time_and_change_no_visit() -> None:
+    """Three groups visit a 60 ms baseline and its twin three times, three 10 ms candidates once: 390 ms a call, of 2 + 5."""
+    planned = make_plan([SHAPE], {KEY: [60.0, 60.0, 10.0, 10.0, 10.0]}, max_seconds=600, visits=[3, 3, 1, 1, 1]).shapes[
+        0
+    ]
+    assert (planned.settle, planned.timed) == (2, 5)
+    assert planned.round_seconds == pytest.approx(0.39 * 7)
+
+
+@pytest.mark.parametrize("first", ["base", "a"])
+def test_the_noise_of_every_group_counts_whoever_is_visited_first(first: str) -> None:
+    """Candidates of two groups share no round, and each shares its own with the control: that of b is noisy, and is heard."""
+    up, recorder = 1.02, Recorder(1)
+    for after, candidate, ratios in ((0, "a", (1.0, 1.0, 1.0)), (10_000, "b", (1.0, up, 1 / up))):
+        names = [first, *(name for name in ("base", CONTROL, candidate) if name != first)]
+        for round_, value in enumerate(ratios, after + 1):
+            for variant in names if candidate == "a" else ("base", CONTROL, "b"):
+                milliseconds = value if variant == "b" else 1.0
+                recorder.add([[milliseconds]], ["timed"], variant=variant, shape=KEY, round_=round_, visit=0)
+    noisy = refined(plan_for(600), Replicate.of(recorder.columns))
+    assert noisy.shapes[0].rounds == math.floor((1.2533 * 1.4826 * math.log(up) / 0.005) ** 2)
 
 
 def test_the_longest_visit_is_a_round_of_all_with_the_callers_in_turn() -> None:

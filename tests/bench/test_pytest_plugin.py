@@ -352,13 +352,18 @@ def test_benchmark_skip_skips(
     [
         ("work(1_000_000)", {"passed": 1}, ""),
         ("work(1_500_000)", {"failed": 1}, "new: latency_p50 1.5x [1.5x, 1.5x] of old, limit at most 1.03x: fail"),
+        (
+            "work(10_000)",
+            {"passed": 1, "warnings": 1},
+            "WeighbridgeWarning: suspicious: new: latency_p50 0.01x [0.01x, 0.01x] of old",
+        ),
         ("int('one')", {"failed": 1}, "new failed while it was weighed: ValueError: invalid literal for int()"),
     ],
 )
 def test_two_functions_are_compared(
     new: str, outcome: dict[str, int], sentence: str, pytester: pytest.Pytester, inner_pytest: Inner
 ) -> None:
-    """On a clock of known truth, equal functions are green, one of 1.5 times the time is red, and one that raises too."""
+    """On a known clock equal functions are green, 1.5 times the time is red, what raises too, and a hundredth is green with a warning."""
     pytester.makepyfile(
         f"""
         NOW = [0]

@@ -1,24 +1,27 @@
 """Whole runs of fake models: what is written, what is derived, what a crash costs."""
 
+import contextlib
 import datetime
 import json
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from weighbridge.bench import Options, run
+from weighbridge.bench.child import Progress
 from weighbridge.bench.config import load_config, parse_config, to_toml
 from weighbridge.bench.derive import derive
 from weighbridge.bench.journal import read_journal
 from weighbridge.bench.reporter import Silent
 from weighbridge.bench.results import Results, read_results
 from weighbridge.bench.rules_file import read_rules
-from weighbridge.bench.running import asked_shapes, complete, dated_folder, shapes_of, weighed_shapes
+from weighbridge.bench.running import asked_shapes, complete, dated_folder, resume, shapes_of, weighed_shapes
 from weighbridge.bench.schema import validate
 from weighbridge.bench.workloads.base import Prepared
+from weighbridge.optimize.cache import ArtifactCache
 from weighbridge.optimize.errors import ConfigError, InputError, NotAvailableYetError
 from weighbridge.optimize.source import Source
 
@@ -48,6 +51,43 @@ def run_in(folder: Path, config: Any, **options: Any) -> Results:
 
 def by_variant(results: Results, metric: str) -> dict[str, str]:
     return {gate.variant: gate.verdict for gate in results.gates if gate.metric == metric}
+
+
+class Clearing(Silent):
+    """Clears the cache as each stage begins, or interrupts the run there; `removed` holds how many artifacts went, by stage."""
+
+    def __init__(self, interrupted_at: str = "") -> None:
+        self._interrupted_at = interrupted_at
+        self.removed: dict[str, int] = {}
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[Progress]:
+        if name == self._interrupted_at:
+            raise KeyboardInterrupt
+        self.removed[name] = ArtifactCache().clear()
+        with super().stage(name) as progress:
+            yield progress
+
+
+def test_the_cache_may_be_cleared_at_any_stage(tmp_path: Path, write_behaviour: Write) -> None:
+    """What a run has built stays while it builds the next one, checks and weighs, gone on with or not; then it can be cleared."""
+    config = config_of(tmp_path, write_behaviour, {"fast": {"latency_ms": 1.0}})
+    options = Options(out=tmp_path / "run", base=tmp_path, quick=True)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, options, Clearing(interrupted_at="checking 2 variants"))
+    reporter = Clearing()
+    assert [row.status for row in resume(tmp_path / "run", reporter=reporter).variants] == ["ok", "ok"]
+    assert reporter.removed == {
+        "preparing w": 2,
+        "building base": 0,
+        "building fast": 0,
+        "checking 2 variants": 0,
+        "weighing": 0,
+    }
+    assert ArtifactCache().clear() == 2
+    reporter = Clearing()
+    run(config, Options(out=tmp_path / "other", base=tmp_path, quick=True), reporter)
+    assert set(reporter.removed.values()) == {0}
 
 
 def test_known_truth_in_known_truth_out(tmp_path: Path, write_behaviour: Write) -> None:

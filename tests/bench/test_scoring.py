@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from weighbridge.bench.scoring import divergences, places_of, score
+from weighbridge.optimize.errors import BuildError
 
 VOCABULARY = 7
 
@@ -93,3 +94,15 @@ def test_a_token_that_cannot_come_adds_no_divergence() -> None:
     with np.errstate(divide="ignore"):
         found = divergences(np.log(ours), np.log(theirs))
     np.testing.assert_allclose(found, entropy(ours, theirs, axis=1))
+
+
+@pytest.mark.parametrize("candidate", [(4, 8), (3, 9), (1, 9), (4, 1)])
+def test_unlike_vocabularies_are_not_compared(candidate: tuple[int, int]) -> None:
+    """Other tokens or other places than the baseline's are refused with both counts, those that numpy would stretch too."""
+    places, tokens = candidate
+    with pytest.raises(BuildError) as refused:
+        divergences(np.zeros((4, 9), np.float32), np.zeros(candidate, np.float32))
+    assert str(refused.value) == (
+        f"its next tokens are over a vocabulary of {tokens} at {places} places, the baseline's over a vocabulary of 9 at 4 places: "
+        "they cannot be compared token by token; give a model with the baseline's vocabulary, or weigh this one in a run of its own"
+    )

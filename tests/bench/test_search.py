@@ -13,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 from weighbridge.bench import search as searching
 from weighbridge.bench import stages
+from weighbridge.bench.building import Built
+from weighbridge.bench.checks import Checked
 from weighbridge.bench.cli.main import app
 from weighbridge.bench.cli.search import _finish
 from weighbridge.bench.config import Config, load_config, parse_config
@@ -27,7 +29,8 @@ from weighbridge.bench.search_config import Wanted, final_config, float_of, leav
 from weighbridge.bench.search_findings import read_search
 from weighbridge.bench.search_trials import TRIALS, Trials
 from weighbridge.bench.session import Weighed
-from weighbridge.optimize.errors import ConfigError, InputError
+from weighbridge.bench.workloads.base import Prepared
+from weighbridge.optimize.errors import BuildError, ConfigError, InputError
 from weighbridge.optimize.files import holding
 from weighbridge.optimize.variant import Manifest
 
@@ -311,6 +314,23 @@ def test_the_rules_of_the_judging_run_are_asked_of_the_choice() -> None:
     ]
     assert {each.variants for each in final.gates.rules} == {("int8-keep-1",)}
     assert final.gates.required == ("int8-keep-1",)
+
+
+def test_the_baseline_stays_in_the_cache_while_it_answers(
+    fake_workload: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the baseline is asked, nobody else can take its artifact for themselves; what it fails with ends the search."""
+    config = config_of()
+
+    def check(*_: Any, **__: Any) -> Checked:
+        with pytest.raises(BlockingIOError), holding(tmp_path):
+            pass
+        return Checked(config.baseline.name, {}, failure="it was in use")
+
+    monkeypatch.setattr(searching, "build", lambda *_, **__: Built(config.baseline, "ok", folder=tmp_path))
+    monkeypatch.setattr(searching, "check", check)
+    with pytest.raises(BuildError, match="which the search compares with, failed: it was in use"):
+        searching._baseline_answers(config, fake_workload, Options(), Silent())
 
 
 @pytest.fixture

@@ -37,6 +37,16 @@ def test_every_example_is_in_one_part_and_classes_are_shared_out(parts: Parts) -
     assert numbers(parts.sample) == numbers(parts.choosing)[:48]
 
 
+def test_a_sample_of_all_is_the_choosing_part(fake_workload: Prepared, tmp_path: Path) -> None:
+    """Half of 300 examples are fewer than a sample may hold: no part of its own is written. One fewer than they are is a sample."""
+    parts = split(fake_workload, tmp_path / "parts", seed=3)
+    assert parts.sample == parts.choosing
+    assert not parts.has_sample
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["choosing", "judging"]
+    assert not split(fake_workload, tmp_path / "equal", seed=3, sample=150).has_sample
+    assert split(fake_workload, tmp_path / "fewer", seed=3, sample=149).has_sample
+
+
 def test_a_seed_gives_one_division(fake_workload: Prepared, parts: Parts, tmp_path: Path) -> None:
     """The same seed divides alike, another one otherwise; parts are told apart by their hash."""
     again = split(fake_workload, tmp_path / "again", seed=3, sample=48)

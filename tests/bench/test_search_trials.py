@@ -17,6 +17,7 @@ from weighbridge.bench.search_split import split
 from weighbridge.bench.search_trials import TRIALS, Setting, Trials
 from weighbridge.bench.workloads.base import Prepared
 from weighbridge.optimize.errors import BuildError, WorkerError
+from weighbridge.optimize.files import holding
 
 CONDITIONS = {"batch_size": 1, "threads": 1}
 
@@ -105,6 +106,34 @@ def test_what_there_is_no_search_without_is_tried_again(
 
 def dying(_: Trials) -> Child:
     raise WorkerError("its process was killed")
+
+
+def test_what_is_tried_stays_in_the_cache(
+    setting: Setting, building: list[VariantConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The whole variant is in use until the trials end, a trial's own artifact until it was tried."""
+    whole, tried = tmp_path / "built-1", tmp_path / "built-2"
+    seen = []
+
+    def looking(_: Trials) -> Child:
+        seen.append([is_in_use(whole), is_in_use(tried)])
+        raise WorkerError("its process was killed")
+
+    monkeypatch.setattr(Trials, "_opened", looking)
+    with Trials(setting, Silent()) as trials:
+        trials.take(("b",), "rollback")
+        seen.append([is_in_use(whole), is_in_use(tried)])
+    seen.append([is_in_use(whole), is_in_use(tried)])
+    assert seen == [[True, True], [True, False], [False, False]]
+    assert len(building) == 2
+
+
+def is_in_use(folder: Path) -> bool:
+    try:
+        with holding(folder):
+            return False
+    except BlockingIOError:
+        return True
 
 
 def test_no_trial_begins_when_the_time_has_ended(

@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from weighbridge.bench.deciding import JudgingPlan
-from weighbridge.bench.evidence import ReplicateRatios, TooFewCalls
+from weighbridge.bench.evidence import Interval, ReplicateRatios, TooFewCalls
 from weighbridge.bench.evidence_of_run import speed_evidence
 from weighbridge.bench.judge import VariantState, judge
 from weighbridge.bench.measurements import speed_measurements
 from weighbridge.bench.rules import Rule, least_calls_for
 from weighbridge.bench.samples import CONTROL, Recorder, Replicate, key_of
 from weighbridge.bench.sentences import load_sentences
+from weighbridge.bench.sustained import SustainedRate
 
 PLAIN = {"batch_size": 1, "threads": 1}
 OK = {"base": VariantState("ok"), "a": VariantState("ok")}
@@ -121,11 +122,21 @@ def test_the_sustained_rate_is_the_highest_that_holds_the_limit() -> None:
     assert values == {"base": 50, "a": 100}
 
 
-def test_a_rate_that_one_server_cannot_serve_is_not_sustained() -> None:
-    """Calls of 9 ms serve 111 requests/s: at 120/s the few requests of a visit hold the limit, and the queue grows all the same."""
-    found = speed_measurements(rates({100: (15.0, 5.0), 120: (19.0, 6.0)}), "classifier", {"latency_p95": 20.0})
+@pytest.mark.parametrize("alone", [PLAIN, {**PLAIN, "concurrency": 1}])
+def test_a_rate_that_one_server_cannot_serve_is_not_sustained(alone: dict[str, int]) -> None:
+    """Calls of 9 ms serve 111 requests/s: at 120/s the few requests of a visit hold the limit, and the queue grows all the same.
+
+    A caller alone is one also where it is told as one of several numbers of callers.
+    """
+    shapes = {key_of({**PLAIN, "rate": rate}): {"base": b, "a": 5.0} for rate, b in ((100, 15.0), (120, 19.0))}
+    taken = replicates({**shapes, key_of(alone): {"base": 9.0, "a": 4.0}})
+    found = list(speed_measurements(taken, "classifier", {"latency_p95": 20.0}))
     values = {each.variant: each.value for each in found if each.metric == "sustained_rate"}
     assert values == {"base": 100, "a": 120}
+    noted = [each for each in found if each.note.startswith("over its capacity")]
+    assert {(each.variant, each.conditions["rate"]) for each in noted} == {("base", 120)}
+    piece = evidence(taken, latency_limit={"latency_p95": 20.0})["sustained_rate", key_of(PLAIN)]
+    assert ratio(piece) == pytest.approx(1.2)
 
 
 def test_a_rate_over_capacity_is_noted() -> None:
@@ -173,10 +184,23 @@ def in_groups(number: int) -> Replicate:
     for after, pace, candidate in ((0, 1.0, "a"), (10_000, 3.0, "b")):
         for round_ in range(1, 11):
             for variant, milliseconds in (("base", 2.0), (CONTROL, 2.0), (candidate, 3.0)):
-                calls = [[pace * milliseconds]] * 10
-                where = {"variant": variant, "shape": key_of(PLAIN), "round_": after + round_, "visit": 0}
-                recorder.add(calls, ["timed"] * 10, **where)  # type: ignore[arg-type]
+                for shape in (PLAIN, {**PLAIN, "rate": 50}):
+                    calls = [[pace * milliseconds]] * 10
+                    where = {"variant": variant, "shape": key_of(shape), "round_": after + round_, "visit": 0}
+                    recorder.add(calls, ["timed"] * 10, **where)  # type: ignore[arg-type]
     return Replicate.of(recorder.columns)
+
+
+def test_a_rate_is_sustained_by_the_visits_of_a_candidates_own_group() -> None:
+    """The baseline took 2 ms a request beside a, and 6 ms beside b: within a limit of 5 ms it holds 50/s beside a alone."""
+    taken = [in_groups(number) for number in range(4)]
+    pieces = speed_evidence(taken, "base", "classifier", latency_limit={"latency_p90": 5.0})
+    found = {each.variant: each for each in pieces if each.metric == "sustained_rate"}
+    for name, latency, difference in (("a", 2.0, 0), ("b", 6.0, 0)):
+        piece = found[name]
+        assert isinstance(piece, SustainedRate)
+        assert piece.baseline[0].latencies == (latency,) * 4
+        assert piece.interval("difference", 0.01, 0.01) == Interval(difference, difference, difference, 4)
 
 
 @pytest.mark.parametrize("metric", ["latency_p50", "latency_mean", "latency_p90"])
@@ -185,7 +209,7 @@ def test_a_candidate_of_a_group_is_compared_with_the_visits_of_its_own_group(met
     pieces = [
         piece
         for piece in speed_evidence([in_groups(number) for number in range(4)], "base", "classifier")
-        if piece.metric == metric
+        if piece.metric == metric and piece.conditions == PLAIN
     ]
     assert {piece.variant for piece in pieces} == {"a", "b"}
     for piece in pieces:

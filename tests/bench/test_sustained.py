@@ -53,7 +53,7 @@ def test_replicates_that_agree_prove_nothing_near_the_limit() -> None:
     (gate,) = judge([rule], [piece], OK, baseline="base").gates
     assert gate.verdict == "inconclusive"
     assert (
-        "The rates from 20 to 50/s are open: raise measure.max_seconds, or set the rates further apart" in gate.sentence
+        "Open are the candidate's rates from 20 to 50/s: raise measure.max_seconds, or set the rates" in gate.sentence
     )
 
 
@@ -78,6 +78,25 @@ def test_ratio_and_difference_set_both_bounds_against_each_other() -> None:
     piece = sustained({20: FAR, 50: FAR, 100: FAR}, {20: FAR, 50: NEAR, 100: OVER})
     assert interval(piece, "ratio") == Interval(2.0, 2.0, 5.0, 4)
     assert interval(piece, "difference") == Interval(50, 50, 80, 4)
+
+
+def test_an_open_comparison_names_the_rates_of_both_sides() -> None:
+    """What lacks is told in rates, and not in the ratio's own numbers; a side that is known is left out."""
+    near, known = ({20: FAR, 50: FAR, 100: top} for top in (NEAR, FAR))
+    baseline = {20: FAR, 50: NEAR, 100: OVER}
+    rule = Rule("sustained_rate", "ratio", 3.0, maximum=False)
+    (gate,) = judge([rule], [sustained(near, baseline)], OK, baseline="base").gates
+    assert "Open are the candidate's rates from 50 to 100/s and the baseline's rates from 20 to 50/s:" in gate.sentence
+    (gate,) = judge([rule], [sustained(known, baseline)], OK, baseline="base").gates
+    assert "Open are the baseline's rates from 20 to 50/s:" in gate.sentence
+
+
+def test_replicates_past_the_last_look_wait_for_the_next() -> None:
+    """A fifth replicate changes neither bounds nor estimate, so that the one lies within the others."""
+    tried = (RateTried(50, (*OVER, -200.0)),)
+    piece = SustainedRate("a", "sustained_rate", PLAIN, tried, tried, LIMIT)
+    assert interval(piece) == Interval(0, 0, 0, 4)
+    assert piece.interval("ratio", 0.01, 0.01) is None
 
 
 def test_a_baseline_that_sustains_nothing_has_no_ratio() -> None:

@@ -18,7 +18,7 @@ from weighbridge.optimize.cache import ArtifactCache
 from weighbridge.optimize.errors import BuildError, ConfigError, InputError, UnavailableError
 from weighbridge.optimize.files import sha256_of_file
 from weighbridge.optimize.loading import describe
-from weighbridge.optimize.model import Batch, Examples, Model, TorchModel
+from weighbridge.optimize.model import Batch, Examples, Kind, Model, TorchModel
 from weighbridge.optimize.onnx_export import Exporter
 from weighbridge.optimize.onnx_files import weights_of
 from weighbridge.optimize.parity import reference_of
@@ -327,19 +327,17 @@ def test_a_half_precision_module_is_exported_on_its_way(own: ArtifactCache) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "backend", "shared"),
+    ("kind", "backend", "shared"),
     [
-        ("gpt2", "onnxruntime", True),
-        ("gpt2", "openvino", False),
-        ("bert", "openvino", True),
-        ("bert", "tensorrt", True),
+        ("decoder", "onnxruntime", True),
+        ("decoder", "openvino", False),
+        ("classifier", "openvino", True),
+        ("classifier", "tensorrt", True),
     ],
 )
-def test_a_generators_graph_for_onnx_runtime_is_no_other_backends(
-    torch_model: Callable[[str], TorchModel], name: str, backend: str, shared: bool
-) -> None:
+def test_a_generators_graph_for_onnx_runtime_is_no_other_backends(kind: Kind, backend: str, shared: bool) -> None:
     """The cache that grows in place is ONNX Runtime's own operator; the graph of a classifier is every backend's."""
-    assert _runs_dense_export(backend, torch_model(name)) == shared
+    assert _runs_dense_export(backend, kind) == shared
 
 
 @pytest.mark.parametrize(("bits", "precision"), [(4, "int8"), (8, "int4")])

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from weighbridge.optimize.backends.base import Audit
 from weighbridge.optimize.backends.fake_backend import Behaviour, signature_of
-from weighbridge.optimize.cache import ArtifactCache, cache_root
+from weighbridge.optimize.cache import ArtifactCache, cache_root, in_use
+from weighbridge.optimize.errors import BuildError
 from weighbridge.optimize.files import holding, sha256_of_file, write_json
 from weighbridge.optimize.variant import MANIFEST, Manifest
 
@@ -137,10 +138,34 @@ def test_clear_leaves_alone_what_a_run_uses(tmp_path: Path) -> None:
     """An artifact that is held, by however many, stays and is not counted; afterwards it goes."""
     cache = ArtifactCache(tmp_path)
     folder = add(cache, KEY)
-    with holding(folder, shared=True), holding(folder, shared=True):
+    with in_use(folder), in_use(folder):
         assert cache.clear() == 0
     assert cache.verify() == {KEY: ""}
     assert cache.clear() == 1
+
+
+def test_what_was_cleared_away_cannot_be_used(tmp_path: Path) -> None:
+    """An artifact that another process is removing, and one that is gone, are refused with what to do."""
+    folder = add(ArtifactCache(tmp_path), KEY)
+    words = (
+        f"{KEY} was cleared from the cache before it could be used; start again, and do not clear the cache meanwhile"
+    )
+    with holding(folder), pytest.raises(BuildError, match=words), in_use(folder):
+        pass
+    ArtifactCache(tmp_path).clear()
+    with pytest.raises(BuildError, match=words), in_use(folder):
+        pass
+
+
+def test_two_clears_at_once_count_an_artifact_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another clear has removed since the folders were listed is passed over; what is still there goes."""
+    cache = ArtifactCache(tmp_path)
+    gone, left = add(cache, KEY), add(cache, OTHER)
+    ArtifactCache(tmp_path).clear()
+    add(cache, OTHER)
+    monkeypatch.setattr(cache, "_folders", lambda: (gone, left))
+    assert cache.clear() == 1
+    assert not left.exists()
 
 
 def test_whole_artifacts_under_each_others_keys_are_noticed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from weighbridge.optimize.model import OnnxModel, TorchModel
-from weighbridge.optimize.onnx_audit import Census, census_of, mismatch, precision_of
+from weighbridge.optimize.onnx_audit import Census, census_of, mismatch
 from weighbridge.optimize.quiet import quiet
 
 FP32 = Census(
@@ -94,12 +94,6 @@ def test_a_file_must_be_what_its_precision_says(precision: str, census: Census, 
     found = mismatch(precision, census)
     assert bool(found) == bool(reason)
     assert re.search(reason, found)
-
-
-@pytest.mark.parametrize(("census", "expected"), [(FP32, "fp32"), (FP16, "fp16"), (INT8, "int8"), (INT4, "int4")])
-def test_a_file_shows_its_precision(census: Census, expected: str) -> None:
-    """The precision of an existing artifact is read from itself."""
-    assert precision_of(census) == expected
 
 
 def test_sparsity_is_the_share_of_zeros() -> None:

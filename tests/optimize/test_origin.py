@@ -76,7 +76,10 @@ def test_a_module_in_memory_can_be_built_for_onnx_runtime(
 
 
 def test_modules_in_memory_are_told_apart_by_weights_and_by_answers(probes: dict[str, Any]) -> None:
-    """One number changed, or a forward that answers otherwise with the same weights, is another source."""
+    """One number changed, or a forward that answers otherwise with the same weights, is another source.
+
+    The addresses of what a module holds, which are others in each process, make none.
+    """
     import torch
 
     class Plain(torch.nn.Module):
@@ -95,10 +98,14 @@ def test_modules_in_memory_are_told_apart_by_weights_and_by_answers(probes: dict
         return origin_of(module, None, probes["mlp"]).source.sha256
 
     other = type("Plain", (Plain,), {"forward": negated})
+    held = [f"made by {each}" for each in (object(), object())]
+    holding = [type("Plain", (Plain,), {"extra_repr": lambda _, words=words: words}) for words in held]
     changed = Plain()
     with torch.no_grad():
         changed.layer.weight[0, 0] += 1
     assert sha256(Plain()) == sha256(Plain())
+    assert held[0] != held[1]
+    assert sha256(holding[0]()) == sha256(holding[1]())
     assert len({sha256(Plain()), sha256(other()), sha256(changed)}) == 3
 
 

@@ -1,6 +1,10 @@
 """The files of a user's own code: what is imported counts, what is installed does not."""
 
+import importlib.abc
 import json
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -53,6 +57,25 @@ def test_the_packages_around_a_module_count(tmp_path: Path, monkeypatch: pytest.
     )
     found = names_of(tmp_path, "own_pack.models", "own_pack/models.py")
     assert found == ["own_pack/__init__.py", "own_pack/models.py", "own_pack/patch.py"]
+
+
+def test_a_package_that_a_finder_provides_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that lies on no import path, as one that is installed to be edited, is found where its finder says."""
+    files = {"src/__init__.py": "", "src/models.py": "from .blocks import Net\n", "src/blocks.py": "class Net: ...\n"}
+    written(tmp_path, files)
+
+    class Mapped(importlib.abc.MetaPathFinder):
+        def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
+            if fullname != "own_mapped":
+                return None
+            return spec_from_file_location(fullname, tmp_path / "src" / "__init__.py")
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Mapped()])
+    assert names_of(tmp_path, "own_mapped.models", "src/models.py") == [
+        "src/__init__.py",
+        "src/blocks.py",
+        "src/models.py",
+    ]
 
 
 def test_what_is_installed_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

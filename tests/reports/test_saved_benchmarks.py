@@ -170,6 +170,9 @@ def test_benchmarks_of_two_files_are_compared_by_their_full_names(save: Save) ->
     assert texts(first, third) == {
         "a.py::sort": ["2.00 ms", "4.00 ms"], "sum": ["1.00 ms", ""], "b.py::sort": ["", "5.00 ms"],
     }  # fmt: skip
+    assert texts(third, first) == {
+        "a.py::sort": ["4.00 ms", "2.00 ms"], "b.py::sort": ["5.00 ms", ""], "sum": ["", "1.00 ms"],
+    }  # fmt: skip
 
 
 def test_several_files_stand_by_date_within_a_machine(save: Save) -> None:

@@ -247,6 +247,17 @@ def test_what_an_artifact_has_fixed_is_fixed_for_the_whole_run(tmp_path: Path) -
     assert (alone.fixed_batch, alone.lengths) == (None, (32,))
 
 
+def test_drawn_inputs_of_another_size_are_other_data(tmp_path: Path) -> None:
+    """What an artifact has fixed decides what is drawn, so that runs with and without it have not answered the same examples."""
+    free = write_graph(tmp_path, "free.onnx", "FLOAT", "batch", "features")
+    wide, narrow = (write_graph(tmp_path, f"{size}.onnx", "FLOAT", "batch", size) for size in (3, 2))
+    workload = {"task": "tabular-classification", "model": str(tmp_path / free)}
+    hashes = [
+        prepared(tmp_path / f"of {name}", workload, [str(tmp_path / name)]).data_sha256 for name in (wide, narrow)
+    ]
+    assert hashes[0] != hashes[1]
+
+
 def test_a_length_that_an_artifact_has_fixed_is_told(bert: Path, tmp_path: Path) -> None:
     """Texts for a model of free length are padded or cut to what the artifact takes, and the notice says so."""
     fixed = write_graph(tmp_path, "fixed.onnx", "INT64", "batch", 12, taken="input_ids")
