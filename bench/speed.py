@@ -6,7 +6,7 @@ The evidence for the judge and the values of the report are made of the same sta
 import itertools
 import json
 import math
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -150,14 +150,19 @@ class Ladder:
     def highest(self, replicate: Replicate, variant: str) -> float | None:
         """The highest rate up to which all hold, 0 where the lowest does not; None where one was not measured."""
         latencies = [rung.latency.of(replicate, variant) for rung in self.rungs]
-        found = 0.0
         if None in latencies:
             return None
-        for rung, latency in zip(self.rungs, latencies, strict=True):
-            if latency is None or latency > self.limit or (rung.busy(replicate, variant) or 0.0) >= 1:
-                break
-            found = rung.rate
-        return found
+        held = [
+            latency is not None and latency <= self.limit and (rung.busy(replicate, variant) or 0.0) < 1
+            for rung, latency in zip(self.rungs, latencies, strict=True)
+        ]
+        return last_held([rung.rate for rung in self.rungs], held)
+
+
+def last_held(rates: Sequence[float], held: Sequence[bool]) -> float:
+    """The last of the rates, ascending, before the first that does not hold; 0 where that is the lowest."""
+    kept = [rate for rate, _ in itertools.takewhile(lambda pair: pair[1], zip(rates, held, strict=True))]
+    return kept[-1] if kept else 0.0
 
 
 def ladders(shapes: Iterable[str], latency_limit: Mapping[str, float]) -> Iterator[Ladder]:

@@ -15,7 +15,7 @@ from .evidence import Interval, TooFewCalls
 from .looks import LOOKS, looks_within, per_look_error
 from .metrics import Conditions, Kind
 from .samples import Replicate
-from .speed import Ladder
+from .speed import Ladder, last_held
 from .stats import t_bounds
 
 _MOST_RATIO = 1e9
@@ -103,21 +103,11 @@ class SustainedRate:
         n = self.looked_at
         low, high = (per_look_error(alpha, self.planned) for alpha in (alpha_low, alpha_high))
         return Interval(
-            _last([each.rate for each in tried], [each.holds(self.limit, n) for each in tried]),
-            _last([each.rate for each in tried], [each.proven(self.limit, n, low) for each in tried]),
+            last_held([each.rate for each in tried], [each.holds(self.limit, n) for each in tried]),
+            last_held([each.rate for each in tried], [each.proven(self.limit, n, low) for each in tried]),
             max((each.rate for each in tried if not each.refuted(self.limit, n, high)), default=0.0),
             n,
         )
-
-
-def _last(rates: Sequence[float], held: Sequence[bool]) -> float:
-    """The last of the rates before the first that does not hold; 0 where that is the lowest."""
-    found = 0.0
-    for rate, holds in zip(rates, held, strict=True):
-        if not holds:
-            break
-        found = rate
-    return found
 
 
 def sustained_evidence(

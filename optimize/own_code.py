@@ -26,23 +26,29 @@ def own_files(modules: Iterable[ModuleType]) -> tuple[Path, ...]:
     given = ((module.__name__, getattr(module, "__file__", None)) for module in modules)
     left = {name: Path(file) for name, file in given if file}
     found: dict[str, Path] = {}
+    asked = set(left)
     while left:
         name, path = left.popitem()
         found[name] = path
-        left |= {each: file for each, file in _imported(name, path) if each not in found}
+        new = _imported(name, path) - asked
+        asked |= new
+        left |= {each: file for each in new if (file := _own_file_of(each)) is not None}
     return tuple(path for _, path in sorted(found.items()))
 
 
-def _imported(name: str, path: Path) -> Iterator[tuple[str, Path]]:
-    """The modules, not installed, that a module imports, and the packages in which it and they lie."""
+def _imported(name: str, path: Path) -> set[str]:
+    """The modules that a module imports, and the packages in which it and they lie; none of an installed one."""
     if _is_installed(path):
-        return
+        return set()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     named = (name, *_imports(path, package))
-    for each in {part for imported in named for part in _with_packages(imported)}:
-        file = _file_of(each) if each.partition(".")[0] != _OURS else None
-        if file is not None and not _is_installed(file):
-            yield each, file
+    return {part for imported in named for part in _with_packages(imported)}
+
+
+def _own_file_of(name: str) -> Path | None:
+    """The text of a module that is neither installed nor of this package; None of others."""
+    file = _file_of(name) if name.partition(".")[0] != _OURS else None
+    return file if file is not None and not _is_installed(file) else None
 
 
 def _with_packages(name: str) -> Iterator[str]:
