@@ -13,7 +13,7 @@ from pathlib import Path
 
 CPUS = Path("sys/devices/system/cpu")
 """Where the kernel tells of each processor, below the root."""
-_ROOT = Path("/")
+ROOT = Path("/")
 _FREQUENCY = "frequency_mhz"
 _MEMORY_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
@@ -36,7 +36,7 @@ def spans(numbers: Sequence[int]) -> str:
     return " ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
 
 
-def quota(root: Path = _ROOT) -> float | None:
+def quota(root: Path = ROOT) -> float | None:
     """How many processors' worth of time the tightest control group above this process allows; None: no bound."""
     allowed = []
     for group in _control_groups(root):
@@ -49,7 +49,7 @@ def quota(root: Path = _ROOT) -> float | None:
     return min(allowed, default=None)
 
 
-def spare_memory(root: Path = _ROOT) -> int | None:
+def spare_memory(root: Path = ROOT) -> int | None:
     """Bytes that the control groups above this process leave it, the least of them, at least 0; None: no bound.
 
     Pages of files that were not read lately count as used there, but are given back when memory is asked for.
@@ -64,7 +64,7 @@ def spare_memory(root: Path = _ROOT) -> int | None:
     return min(spare, default=None)
 
 
-def counters(children: Iterable[int], root: Path = _ROOT) -> dict[str, float]:
+def counters(children: Iterable[int], root: Path = ROOT) -> dict[str, float]:
     """Read what the machine counts up; two readings, before and after, tell what happened between them (`changes`).
 
     Read by the parent while no worker is measured. Of the usable processors alone: another's load does not take theirs.

@@ -85,7 +85,7 @@ def _positive(*series: tuple[float, ...]) -> bool:
 class ReplicateRatios:
     """A statistic of every replicate, for candidate and baseline; replicates are independent.
 
-    `by_round` are the ratios of the replicates where these are taken round by round, else candidate / baseline; `control` are
+    `relative` are the ratios of the replicates where these are more than candidate / baseline (speed.py); `control` are
     those of the baseline's twin. Student's t over the replicates (ratios: over their logarithms), the error of each side shared
     among the looks that were planned (`planned` replicates at most), with the replicates up to the last look. Ratios are
     widened by the control's distance from 1 where its own interval, at the same errors, excludes 1.
@@ -97,7 +97,7 @@ class ReplicateRatios:
     candidate: tuple[float, ...]
     baseline: tuple[float, ...]
     control: tuple[float, ...] | None = None
-    by_round: tuple[float, ...] = ()
+    relative: tuple[float, ...] = ()
     planned: int = LOOKS[-1]
     unit: Literal["replicates"] = "replicates"
     kinds: tuple[Kind, ...] = ("ratio", "difference", "value")
@@ -110,7 +110,7 @@ class ReplicateRatios:
     @property
     def ratios(self) -> tuple[float, ...]:
         """Candidate / baseline of each replicate; infinite where the baseline is 0."""
-        return self.by_round or tuple(
+        return self.relative or tuple(
             c / b if b else math.inf for c, b in zip(self.candidate, self.baseline, strict=True)
         )
 

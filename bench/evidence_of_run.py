@@ -55,8 +55,8 @@ def speed_piece(
         short = 0 < fewest < statistic.calls_needed
         place = (variant, statistic.metric.name, statistic.conditions)
         return TooFewCalls(*place, fewest, statistic.calls_needed) if short else None
-    control = [statistic.ratio(each, CONTROL, twin_of or baseline) for each, _, _ in both]
-    by_round = statistic.metric.by_round
+    control = [statistic.ratio(each, CONTROL, [twin_of or baseline]) for each, _, _ in both]
+    references = [baseline, CONTROL] if twin_of in (None, baseline) else [baseline]
     return ReplicateRatios(
         variant,
         statistic.metric.name,
@@ -64,7 +64,7 @@ def speed_piece(
         candidate=tuple(ours for _, ours, _ in both),
         baseline=tuple(theirs for _, _, theirs in both),
         control=_whole(control) if None not in control else None,
-        by_round=_whole([statistic.ratio(each, variant, baseline) for each, _, _ in both]) if by_round else (),
+        relative=_whole([statistic.ratio(each, variant, references) for each, _, _ in both]),
         planned=planned,
     )
 

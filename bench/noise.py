@@ -60,7 +60,7 @@ class Twins:
         place = of_shape(METRICS[statistic], {})
         timed = {(name, place.shape): each.reshape(-1, 1) for name, each in calls.items()}
         of_round = {(name, place.shape): np.indices(each.shape)[0].ravel() for name, each in calls.items()}
-        return place.ratio(Replicate(0, timed, {}, of_round), CONTROL, _NAME)
+        return place.ratio(Replicate(0, timed, {}, of_round), CONTROL, [_NAME])
 
 
 @dataclass(frozen=True)

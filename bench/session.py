@@ -22,6 +22,7 @@ from .counters import changes, counters, together
 from .journal import Journal
 from .looks import LOOKS
 from .plan import Plan, ShapePlan, refined
+from .processors import idlest, near
 from .samples import CONTROL, Recorder, Replicate
 
 OPEN_TIMEOUT_S = 600.0
@@ -53,7 +54,7 @@ class Setting:
     """What is the same for every contender.
 
     `groups` lists who stands in memory together: all, or each candidate in turn with the baseline and the control.
-    `prepared` is the folder of the inputs, None for functions, which take none.
+    `prepared` is the folder of the inputs, None for functions, which take none. `keep_to_one`: processors.py says why.
     """
 
     prepared: Path | None
@@ -63,6 +64,16 @@ class Setting:
     provider: str | None = None
     seed: int = 0
     visit_timeout_s: float = VISIT_TIMEOUT_S
+    keep_to_one: bool = True
+
+    @property
+    def one_processor(self) -> bool:
+        """Whether all calls are made on one processor: where a call takes no more than one, and `keep_to_one` is not False.
+
+        Such is a variant with one thread on the CPU. A function may start what it likes.
+        """
+        variants = all(each.folder is not None for group in self.groups for each in group)
+        return self.keep_to_one and variants and self.threads == 1 and self.provider is None
 
 
 @dataclass
@@ -126,8 +137,11 @@ def _replicate(number: int, setting: Setting, plan: Plan, journal: Journal, weig
     for place, group in enumerate(setting.groups):
         alive = [contender for contender in group if contender.name not in weighed.failed]
         with _Weighers(alive, setting, weighed.failed) as weighers:
-            weighers.open()
+            processor = idlest(number) if setting.one_processor else None
+            weighers.open(processor)
             weighers.prepare(plan, recorder)
+            if processor is not None:
+                weighers.keep_to(processor)
             before = counters(weighers.processes)
             weighers.take_rounds(plan, recorder, random, _ROUNDS_APART * place)
             machine.append(changes(before, counters(weighers.processes)))
@@ -166,17 +180,29 @@ class _Weighers:
         for child in self._children.values():
             child.close()
 
-    def open(self) -> None:
-        """Start every process side by side (the slow part is importing), then wait for each."""
+    def open(self, processor: int | None) -> None:
+        """Start every process side by side (the slow part is importing), then wait for each.
+
+        What they load lies near the processor that they will be kept to.
+        """
         setting = self._setting
+        where = {} if processor is None else {"processors": near(processor)}
         for contender in self._contenders:
             child = Child(contender.name, threads=setting.threads)
             self._children[contender.name] = child
             with self._costing(contender.name):
-                child.send(*contender.opening(setting.threads, setting.provider))
+                command, arguments = contender.opening(setting.threads, setting.provider)
+                child.send(command, {**arguments, **where})
         for name in list(self._children):
             with self._costing(name):
                 self._opened[name] = self._children[name].receive(timeout=OPEN_TIMEOUT_S)
+
+    def keep_to(self, processor: int) -> None:
+        """Let everyone call on this processor alone from now on: after the warm-up, whose compilers may use more."""
+        for name in list(self._children):
+            with self._costing(name):
+                self._ask(name, "keep_to", {"processor": processor})
+                self._opened[name]["processor"] = processor
 
     @property
     def processes(self) -> list[int]:

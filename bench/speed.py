@@ -34,22 +34,27 @@ class Statistic:
     shape: str = ""
     calls_needed: int = 1
 
-    def ratio(self, replicate: Replicate, variant: str, reference: str) -> float | None:
-        """The statistic of a variant over that of another in a replicate; None where one was not measured.
+    def ratio(self, replicate: Replicate, variant: str, references: Sequence[str]) -> float | None:
+        """The statistic of a variant over that of others, which are equal: a model and its twin, whichever were measured.
 
-        Of a median it is the median over the rounds of the ratio of their visits: two visits of a round lie close in time, so
-        that a machine that changes its pace within a replicate changes both.
+        Of a median it is the median, over the rounds and the references, of the ratio of two visits: they lie close in time, so
+        that a machine that changes its pace within a replicate changes both. Else it is over the references' geometric mean.
+        None where the variant or all references were not measured.
         """
-        if self.metric.by_round and all((name, self.shape) in replicate.rounds for name in (variant, reference)):
-            return self._ratio_by_round(replicate, variant, reference)
-        ours, theirs = self.of(replicate, variant), self.of(replicate, reference)
-        if ours is None or theirs is None:
+        in_rounds = [name for name in references if (name, self.shape) in replicate.rounds]
+        if self.metric.by_round and in_rounds and (variant, self.shape) in replicate.rounds:
+            return self._ratio_by_round(replicate, variant, in_rounds)
+        ours = self.of(replicate, variant)
+        theirs = [value for name in references if (value := self.of(replicate, name)) is not None]
+        if ours is None or not theirs:
             return None
-        return ours / theirs if theirs else math.inf
+        mean = math.prod(theirs) ** (1 / len(theirs))
+        return ours / mean if mean else math.inf
 
-    def _ratio_by_round(self, replicate: Replicate, variant: str, reference: str) -> float | None:
-        ours, theirs = (self._by_round(replicate, name) for name in (variant, reference))
-        ratios = [ours[each] / theirs[each] for each in ours if theirs.get(each)]
+    def _ratio_by_round(self, replicate: Replicate, variant: str, references: Sequence[str]) -> float | None:
+        ours = self._by_round(replicate, variant)
+        others = [self._by_round(replicate, name) for name in references]
+        ratios = [ours[each] / theirs[each] for theirs in others for each in ours if theirs.get(each)]
         return float(np.median(ratios)) if ratios else None
 
     def _by_round(self, replicate: Replicate, variant: str) -> dict[int, float]:

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -32,6 +32,7 @@ from .functions import OpenedFunction, find
 from .generation import generate
 from .load import Visit, callers_at_once, from_raw_inputs, one_after_another, random_arrivals
 from .metrics import END_TO_END
+from .processors import run_on
 from .repeatable import need_repeatable
 from .scoring import score
 from .workloads.base import Prepared, rows
@@ -54,22 +55,37 @@ class Weigher:
     opened: Any = None
     provider: str | None = None
     shapes: dict[str, tuple[dict[str, Any], list[Any]]] = field(default_factory=dict)
+    processor: int | None = None
+    usable: tuple[int, ...] = field(default_factory=affinity)
 
-    def open(self, variant: str, threads: int, provider: str | None) -> dict[str, Any]:
-        """Open the variant's artifact; the answer holds the milliseconds that took, and the processors and threads it has."""
+    def open(
+        self, variant: str, threads: int, provider: str | None, processors: Sequence[int] | None = None
+    ) -> dict[str, Any]:
+        """Open the variant's artifact, on these processors where some are named.
+
+        The answer holds the milliseconds that took, and the processors and threads that there are.
+        """
+        if processors is not None:
+            run_on(processors)
         folder = Variant.read(Path(variant))
         start = time.perf_counter_ns()
         self.opened = folder.open(OpenOptions(threads=threads, provider=provider))
         taken = time.perf_counter_ns() - start
         self.provider = provider
-        return {"load_ms": taken / 1e6, "affinity": list(affinity()), "threads": threads}
+        return {"load_ms": taken / 1e6, "affinity": list(self.usable), "threads": threads}
 
     def open_callable(self, name: str, path: list[str]) -> dict[str, Any]:
         """Import the function `module:qualname`, with the parent's import path; the answer is as that of `open`."""
         sys.path[:] = path
         start = time.perf_counter_ns()
         self.opened = OpenedFunction(find(name), time.perf_counter_ns)
-        return {"load_ms": (time.perf_counter_ns() - start) / 1e6, "affinity": list(affinity())}
+        return {"load_ms": (time.perf_counter_ns() - start) / 1e6, "affinity": list(self.usable)}
+
+    def keep_to(self, processor: int) -> dict[str, Any]:
+        """Make the calls on that processor alone from now on, but those of callers at once: they have all that are usable."""
+        self.processor = processor
+        run_on((processor,))
+        return {}
 
     def shape(self, key: str, prepared: str | None, conditions: dict[str, Any]) -> dict[str, Any]:
         """Load real inputs of one shape as the backend's own tensors; a function has none, and `prepared` is None.
@@ -96,7 +112,8 @@ class Weigher:
         """Make `calls` calls, the first of them to settle; the answer is a Visit: milliseconds, phases, seconds."""
         conditions, inputs = self.shapes[key]
         chosen = [inputs[(start + index) % len(inputs)] for index in range(calls)]
-        return asdict(_visit(self.opened, conditions, chosen, settle, start))
+        with self._room_for(int(conditions.get("concurrency", 1))):
+            return asdict(_visit(self.opened, conditions, chosen, settle, start))
 
     def warm(self, key: str) -> dict[str, Any]:
         """Call until the series is stable or a cap is reached; the answer holds every call, the first one included."""
@@ -162,6 +179,18 @@ class Weigher:
 
         of_model = {key: inputs[0] for key, (shape, inputs) in self.shapes.items() if END_TO_END not in shape}
         return device_facts(self.opened, of_model, self.provider)
+
+    @contextlib.contextmanager
+    def _room_for(self, callers: int) -> Iterator[None]:
+        """Give several callers every usable processor while they call."""
+        if self.processor is None or callers == 1:
+            yield
+            return
+        run_on(self.usable)
+        try:
+            yield
+        finally:
+            run_on((self.processor,))
 
     def memory(self) -> dict[str, Any]:
         """The resident memory of this process, its peak and what it holds now, in bytes."""

@@ -31,7 +31,7 @@ PROCESSES = 3
 START_SECONDS = 0.7
 """Starting the processes of a replicate: time that passes, but is not sampled."""
 MOST_REPLICATES = LOOKS[-1]
-_BASELINE, _CANDIDATE = 0, 1
+_BASELINE, _CANDIDATE, _TWIN = 0, 1, 2
 _SLOW_SHARE = 0.1 / (0.1 + 1 / 3)
 """Of the visits, in the bimodal noise: entered in one of ten, left in one of three."""
 
@@ -167,12 +167,17 @@ def _side(values: Array, error: float) -> NDArray[np.int8]:
     return np.where(mean + half <= 0, 1, np.where(mean - half > 0, -1, 0)).astype(np.int8)
 
 
-def replicate_t(looks: Sequence[int], error_a_look: float) -> Callable[[Array], Outcome]:
-    """Student's t over replicates of fresh processes, each the median over its rounds of the log ratio of two visits."""
+def replicate_t(
+    looks: Sequence[int], error_a_look: float, references: Sequence[int] = (_BASELINE, _TWIN)
+) -> Callable[[Array], Outcome]:
+    """Student's t over replicates of fresh processes, each the median of the log ratio of two visits.
+
+    It is taken over the rounds and the references.
+    """
 
     def decide(times: Array) -> Outcome:
-        ratios = np.median(times[..., _CANDIDATE] - times[..., _BASELINE], axis=2)
-        verdicts, taken = _sequential(ratios, looks, error_a_look)
+        pairs = np.concatenate([times[..., _CANDIDATE] - times[..., each] for each in references], axis=2)
+        verdicts, taken = _sequential(np.median(pairs, axis=2), looks, error_a_look)
         return Outcome(verdicts, _sampling(times.shape[2], taken), taken)
 
     return decide
@@ -194,7 +199,8 @@ def replicate_mean_t(looks: Sequence[int], error_a_look: float) -> Callable[[Arr
 
     def decide(times: Array) -> Outcome:
         means = np.log(np.exp(times).mean(axis=2))
-        verdicts, taken = _sequential(means[..., _CANDIDATE] - means[..., _BASELINE], looks, error_a_look)
+        reference = (means[..., _BASELINE] + means[..., _TWIN]) / 2
+        verdicts, taken = _sequential(means[..., _CANDIDATE] - reference, looks, error_a_look)
         return Outcome(verdicts, _sampling(times.shape[2], taken), taken)
 
     return decide
@@ -239,6 +245,7 @@ BONFERRONI_LOOKS = (4, 6, 8, 12)
 PROCEDURES = (
     Procedure("replicate t, in use", 15, replicate_t(LOOKS, per_look_error(ERROR))),
     Procedure("the same, of means", 15, replicate_mean_t(LOOKS, per_look_error(ERROR))),
+    Procedure("the same, without the twin", 15, replicate_t(LOOKS, per_look_error(ERROR), [_BASELINE])),
     Procedure("the same, 30 rounds", 30, replicate_t(LOOKS, per_look_error(ERROR))),
     Procedure("ratio of two medians", 15, replicate_medians_t(LOOKS, per_look_error(ERROR))),
     Procedure("the same, 30 rounds, 4 looks, Bonferroni", 30, replicate_medians_t(BONFERRONI_LOOKS, ERROR / 4)),

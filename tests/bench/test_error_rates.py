@@ -67,14 +67,15 @@ def test_the_simulated_procedure_is_the_judges_own(script: ModuleType) -> None:
     rule = Rule("latency_p50", "ratio", script.LIMIT, maximum=True)
     times = script.simulate("heavy-tailed", 1.045, 15, 40, replicates=LOOKS[-1])
     candidate, baseline = np.exp(np.median(times[..., :2], axis=2)).transpose(2, 0, 1)[::-1]
-    ratios = np.exp(np.median(times[..., 1] - times[..., 0], axis=2))
+    both = np.concatenate([times[..., 1] - times[..., 0], times[..., 1] - times[..., 2]], axis=2)
+    ratios = np.exp(np.median(both, axis=2))
     expected = script.PROCEDURES[0].decide(times).verdicts
     names = {1: "pass", -1: "fail", 0: "inconclusive"}
     for *series, verdict in zip(candidate, baseline, ratios, expected, strict=True):
         found = "inconclusive"
         for look in LOOKS:
-            above, below, by_round = (tuple(each[:look]) for each in series)
-            evidence = ReplicateRatios("a", "latency_p50", {}, above, below, by_round=by_round)
+            above, below, relative = (tuple(each[:look]) for each in series)
+            evidence = ReplicateRatios("a", "latency_p50", {}, above, below, relative=relative)
             interval = evidence.interval("ratio", script.ERROR, script.ERROR)
             assert interval is not None
             found = verdict_of(rule, interval)

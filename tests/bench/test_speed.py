@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from weighbridge.bench.deciding import JudgingPlan
 from weighbridge.bench.evidence import Interval, ReplicateRatios, TooFewCalls
-from weighbridge.bench.evidence_of_run import speed_evidence
+from weighbridge.bench.evidence_of_run import speed_evidence, speed_piece
 from weighbridge.bench.judge import VariantState, judge
 from weighbridge.bench.measurements import speed_measurements
 from weighbridge.bench.rules import Rule, least_calls_for
 from weighbridge.bench.samples import CONTROL, Recorder, Replicate, key_of
 from weighbridge.bench.sentences import load_sentences
+from weighbridge.bench.speed import statistics
 from weighbridge.bench.sustained import SustainedRate
 
 PLAIN = {"batch_size": 1, "threads": 1}
@@ -247,6 +248,49 @@ def test_a_ratio_of_medians_is_the_median_of_the_rounds_ratios() -> None:
     found = evidence([Replicate.of(recorder.columns)] * 4)
     assert ratio(found["latency_p50", key_of(PLAIN)]) == pytest.approx(1.5)
     assert ratio(found["latency_mean", key_of(PLAIN)]) == pytest.approx(4.2 / 2)
+
+
+def in_rounds(number: int, milliseconds: dict[str, list[float]]) -> Replicate:
+    """A replicate with one timed call of each variant in each round."""
+    recorder = Recorder(number)
+    for variant, of_rounds in milliseconds.items():
+        for round_, each in enumerate(of_rounds, 1):
+            recorder.add([[each]], ["timed"], variant=variant, shape=key_of(PLAIN), round_=round_, visit=0)
+    return Replicate.of(recorder.columns)
+
+
+def test_a_candidate_is_compared_with_the_baseline_and_its_twin() -> None:
+    """Of 6 ms the six ratios are 3, 1.5, 1.5 to the baseline and 2, 2, 2 to its twin: 2 in the middle.
+
+    Of means it is over the geometric mean of 10/3 ms and 3 ms.
+    """
+    taken = [in_rounds(number, {"base": [2, 4, 4], CONTROL: [3, 3, 3], "a": [6, 6, 6]}) for number in range(4)]
+    found = evidence(taken)
+    assert ratio(found["latency_p50", key_of(PLAIN)]) == pytest.approx(2.0)
+    assert ratio(found["latency_mean", key_of(PLAIN)]) == pytest.approx(6 / (10 / 3 * 3) ** 0.5)
+    piece = found["latency_p50", key_of(PLAIN)]
+    assert isinstance(piece, ReplicateRatios)
+    assert piece.control == pytest.approx([0.75] * 4)
+
+
+def test_a_twin_that_was_not_weighed_is_no_reference() -> None:
+    """Without the twin 6 ms against 2, 4 and 4 ms is 1.5, and against one that failed before the last replicate too."""
+    alone = {"base": [2.0, 4.0, 4.0], "a": [6.0] * 3}
+    taken = [in_rounds(number, alone) for number in range(3)]
+    for last in (alone, {**alone, CONTROL: [4.0, 4.0, 4.0]}):
+        found = evidence([*taken, in_rounds(3, last)])
+        assert ratio(found["latency_p50", key_of(PLAIN)]) == pytest.approx(1.5)
+
+
+def test_the_twin_stands_for_its_own_model_alone() -> None:
+    """Set against a variant that is not the baseline, a candidate is compared with that variant only."""
+    milliseconds = {"base": [2.0] * 3, CONTROL: [2.0] * 3, "a": [6.0] * 3, "b": [3.0] * 3}
+    taken = [in_rounds(number, milliseconds) for number in range(4)]
+    p50 = next(each for each in statistics([key_of(PLAIN)], "classifier", {}) if each.metric.name == "latency_p50")
+    for other, expected in (("b", 2.0), ("base", 3.0)):
+        piece = speed_piece(p50, taken, "a", other, planned=4, twin_of="base")
+        assert isinstance(piece, ReplicateRatios)
+        assert ratio(piece) == pytest.approx(expected)
 
 
 SHORT = {"batch_size": 1, "prompt_length": 8, "max_new_tokens": 9, "threads": 1}
