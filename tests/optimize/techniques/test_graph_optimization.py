@@ -151,7 +151,7 @@ def test_what_passes_leave_can_be_quantized(
     fused = optimized(name, (FASTER,) * 6).model
     quantized = apply(fused, use, probes[name]).model
     assert mismatch("int8", census_of(onnx.load(str(quantized.path)))) == ""
-    assert reference_of(onnx_model(name), probes[name]).verify_model(quantized, exact=False).cosine > 0.9
+    assert reference_of(onnx_model(name), probes[name]).verify_model(quantized, exact=False).max_relative < 0.3
 
 
 def test_what_is_given_must_be_a_graph_and_known_passes(torch_model: Get, apply: Any) -> None:
