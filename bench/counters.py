@@ -112,17 +112,21 @@ def together(windows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return total
 
 
+def processor_ticks(root: Path) -> dict[int, tuple[int, int]]:
+    """Clock ticks that each processor has worked, and that the host of a virtual machine has withheld."""
+    rows = [line.split() for line in read_text(root / "proc/stat").splitlines() if line.startswith("cpu")]
+    times = {row[0].removeprefix("cpu"): [int(field) for field in row[1:]] for row in rows}
+    # user nice system idle iowait irq softirq steal; a guest's time is within user already; the row "cpu" is of all
+    return {int(name): (sum(each[:3]) + sum(each[5:7]), sum(each[7:8])) for name, each in times.items() if name}
+
+
 def _processor_seconds(root: Path) -> dict[str, float]:
-    wanted = {f"cpu{number}" for number in affinity()}
-    rows = [line.split() for line in read_text(root / "proc/stat").splitlines()]
-    times = [[int(field) / _ticks() for field in row[1:]] for row in rows if row and row[0] in wanted]
-    if not times:
+    usable = affinity()
+    ticks = [each for number, each in processor_ticks(root).items() if number in usable]
+    if not ticks:
         return {}
-    # user nice system idle iowait irq softirq steal; a guest's time is within user already
-    return {
-        "busy_seconds": sum(sum(each[:3]) + sum(each[5:7]) for each in times),
-        "steal_seconds": sum(sum(each[7:8]) for each in times),
-    }
+    busy, steal = (sum(each) / _ticks() for each in zip(*ticks, strict=True))
+    return {"busy_seconds": busy, "steal_seconds": steal}
 
 
 def _of_processes(children: Iterable[int], root: Path) -> dict[str, float]:

@@ -18,7 +18,7 @@ import psutil
 
 from ..optimize import artifact
 from ..optimize.nvml import Gpu, gpus
-from .counters import CPUS, affinity, quota, read_text, spare_memory
+from .counters import CPUS, ROOT, affinity, quota, read_text, spare_memory
 
 TOOLS = (*artifact.TOOLS, "tensorrt", "scipy", "scikit-learn")
 _INSTRUCTION_SETS = (
@@ -36,7 +36,6 @@ _INSTRUCTION_SETS = (
 )
 BACKEND_TOOLS = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "numpy")
 """Of the tools, those whose version changes how long a call takes."""
-_ROOT = Path("/")
 _LOOK_SECONDS = 0.5
 _BUSY_PERCENT = 15
 _MUCH_SWAP_PERCENT = 20
@@ -55,7 +54,7 @@ class Processor:
     """Whether the processor says that a hypervisor stands between (x86 only)."""
 
 
-def processor(root: Path = _ROOT) -> Processor:
+def processor(root: Path = ROOT) -> Processor:
     """Read the processor of this machine."""
     text = read_text(root / "proc/cpuinfo")
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
@@ -91,7 +90,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "instruction_sets": list(cpu.instruction_sets),
         "memory_bytes": psutil.virtual_memory().total,
         **_gpu_facts(),
-        "governor": _governor(_ROOT),
+        "governor": _governor(ROOT),
         "load_average": round(psutil.getloadavg()[0], 2),
         "versions": versions(),
     }
@@ -122,13 +121,13 @@ def commit(folder: Path) -> str:
         return ""
 
 
-def available_bytes(root: Path = _ROOT) -> int:
+def available_bytes(root: Path = ROOT) -> int:
     """Memory that new processes can take: what the system has, or less where a control group leaves less."""
     free, spare = psutil.virtual_memory().available, spare_memory(root)
     return free if spare is None else min(free, spare)
 
 
-def advice(threads: int = 1, root: Path = _ROOT) -> list[str]:
+def advice(threads: int = 1, root: Path = ROOT) -> list[str]:
     """Sentences about what would disturb a measurement now, each with what to do; empty on a quiet machine.
 
     Looks for half a second; asked while no child of ours works, for the load average would count our own builds. `threads`

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .counters import CPUS, ROOT, affinity, read_text
+from .counters import CPUS, ROOT, affinity, processor_ticks, read_text
 
 _NODES = Path("sys/devices/system/node")
 _GLANCE_S = 0.1
@@ -27,9 +27,9 @@ def idlest(turn: int = 0, *, root: Path = ROOT, sleep: Callable[[float], None] =
         return None
     fastest = max(_speed(number, root) for number in usable)
     order = [usable[(turn + place) % len(usable)] for place in range(len(usable))]
-    before = _busy(root)
+    before = processor_ticks(root)
     sleep(_GLANCE_S)
-    taken = {number: ticks - before.get(number, 0) for number, ticks in _busy(root).items()}
+    taken = {number: sum(ticks) - sum(before.get(number, ())) for number, ticks in processor_ticks(root).items()}
 
     def load(number: int) -> tuple[int, int]:
         return sum(taken.get(each, 0) for each in _threads_of_core(number, root)), taken.get(number, 0)
@@ -78,13 +78,3 @@ def _numbers(text: str) -> set[int]:
     """The numbers of a list as the kernel writes it: 0-2,8."""
     ends = (part.partition("-") for part in text.strip().split(",") if part[:1].isdigit())
     return {number for first, _, last in ends for number in range(int(first), int(last or first) + 1)}
-
-
-def _busy(root: Path) -> dict[int, int]:
-    """Ticks that each processor was not idle, time stolen by the host included (proc(5): user nice system idle iowait ...)."""
-    rows = (line.split() for line in read_text(root / "proc/stat").splitlines() if line.startswith("cpu"))
-    return {
-        int(name.removeprefix("cpu")): sum(map(int, [*ticks[:3], *ticks[5:8]]))
-        for name, *ticks in rows
-        if name != "cpu"
-    }
