@@ -4,7 +4,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -42,7 +42,7 @@ class Weighing:
         control: the ratio of the baseline's twin to the baseline, likewise.
         isolation: `processes` where each function had its own, `in-process` where both shared this one.
         notices: sentences that a reader should see beside the verdict.
-        samples: the raw timed calls of each replicate.
+        samples: the raw timed calls of each replicate, thousands of numbers: left out where the rest is printed.
         suspicious: whether a gain is too good to be believed without a look; a notice says so.
     """
 
@@ -52,7 +52,7 @@ class Weighing:
     control: Control
     isolation: Isolation
     notices: tuple[str, ...]
-    samples: tuple[Replicate, ...]
+    samples: tuple[Replicate, ...] = field(repr=False)
     suspicious: bool = False
 
     def milliseconds(self, name: str) -> tuple[NDArray[np.float64], ...]:

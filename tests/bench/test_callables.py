@@ -200,6 +200,14 @@ def test_a_round_visits_both_and_the_twin_in_random_order() -> None:
         assert [len(calls) for calls in found.milliseconds(name)] == [shape.rounds * shape.timed] * len(found.samples)
 
 
+def test_what_is_printed_is_what_was_found() -> None:
+    """A printed weighing, as in a failed assertion, shows the verdict and its sentence, and none of the calls behind it."""
+    clock = Clock()
+    found = weigh(clock.taking(1.0), clock.taking(2.0), clock_ns=clock, names=("old", "new"))
+    assert repr(found).startswith(f"Weighing(verdict='fail', sentence={found.sentence!r}")
+    assert "array(" not in repr(found)
+
+
 def test_the_seed_gives_the_order() -> None:
     """The same seed visits in the same order, another in another."""
 
