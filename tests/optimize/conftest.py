@@ -179,6 +179,12 @@ def probes() -> dict[str, tuple[Batch, ...]]:
 
 
 @pytest.fixture(scope="session")
+def many_rows() -> dict[str, Batch]:
+    """Inputs enough that no single row, and so no processor's rounding, decides an error."""
+    return {"bert": bert_batch(512, 16), "mlp": table_batch(512)}
+
+
+@pytest.fixture(scope="session")
 def sources(tiny_bert: Path, tiny_gpt2: Path, tiny_llama: Path, factories: Path) -> dict[str, Source]:
     """The source of each tiny model: bert, gpt2, llama, cnn, lstm, mlp."""
     path = str(factories)

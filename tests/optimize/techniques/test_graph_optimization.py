@@ -143,27 +143,24 @@ def test_real_calls_are_timed(onnx_model: Get, probes: dict[str, Any], name: str
     assert all(0 < ratio.low <= ratio.value <= ratio.high < float("inf") for ratio in ratios.values())
 
 
-def many_rows(name: str) -> Batch:
-    """Inputs enough that no single row, and so no processor's rounding, decides an error."""
-    random = np.random.default_rng(7)
-    if name == "mlp":
-        return {"features": random.standard_normal((512, 6)).astype(np.float32)}
-    ids = random.integers(1, 64, (512, 16))
-    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-
-
 @pytest.mark.parametrize("use", ["dynamic-int8", "static-int8"])
 @pytest.mark.parametrize("name", ["bert", "mlp"])
 def test_what_passes_leave_can_be_quantized(
-    optimized: Any, apply: Any, run_model: Any, onnx_model: Get, probes: dict[str, Any], name: str, use: str
+    optimized: Any,
+    apply: Any,
+    run_model: Any,
+    onnx_model: Get,
+    probes: dict[str, Any],
+    many_rows: dict[str, Batch],
+    name: str,
+    use: str,
 ) -> None:
     """After every pass INT8 weights replace float ones, the audit agrees, and the error is INT8's own, not the passes'."""
     plain, fused = onnx_model(name), optimized(name, (FASTER,) * 6).model
-    inputs = many_rows(name)
-    exact = run_model(plain, inputs)
+    exact = run_model(plain, many_rows[name])
     behind, alone = (apply(model, use, probes[name]).model for model in (fused, plain))
     assert mismatch("int8", census_of(onnx.load(str(behind.path)))) == ""
-    error, own = (np.sqrt(np.square(run_model(model, inputs) - exact).mean()) for model in (behind, alone))
+    error, own = (np.sqrt(np.square(run_model(model, many_rows[name]) - exact).mean()) for model in (behind, alone))
     assert 0 < error <= 1.1 * own
     assert own < 0.25 * np.sqrt(np.square(exact).mean())
 
